@@ -1,0 +1,79 @@
+"""Generated negative samples for PyKEEN.
+
+There is no need to import this package: once it is installed, PyKEEN finds it.
+
+>>> from pykeen.pipeline import pipeline
+>>> result = pipeline(dataset="nations", model="ComplEx", negative_sampler="dans_kgc")  # doctest: +SKIP
+
+The public names below are imported when they are used for the first time, since this package is imported together with
+PyKEEN.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from .callbacks import CurriculumTrainingCallback
+    from .datasets import DB15K, MKGW, MKGY, NELL995, Family
+    from .filtering import ExactFilterer
+    from .sampling import DiffusionAdaptiveNegativeSampler
+    from .training import DANSKGCTrainingLoop
+
+__all__ = [
+    # Samplers
+    "DiffusionAdaptiveNegativeSampler",
+    "ExactFilterer",
+    # Training
+    "CurriculumTrainingCallback",
+    "DANSKGCTrainingLoop",
+    # Data sets
+    "DB15K",
+    "Family",
+    "MKGW",
+    "MKGY",
+    "NELL995",
+    #
+    "__version__",
+]
+
+#: Where the public names come from
+_MODULES = {
+    "CurriculumTrainingCallback": "callbacks",
+    "DANSKGCTrainingLoop": "training",
+    "DB15K": "datasets",
+    "DiffusionAdaptiveNegativeSampler": "sampling",
+    "ExactFilterer": "filtering",
+    "Family": "datasets",
+    "MKGW": "datasets",
+    "MKGY": "datasets",
+    "NELL995": "datasets",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on its first use."""
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, whether imported yet or not."""
+    return sorted({*globals(), *_MODULES})
+
+
+def _register() -> None:
+    """Register with PyKEEN, as the last step of the import."""
+    from .plugin import register
+
+    register()
+
+
+_register()

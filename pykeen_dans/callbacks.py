@@ -1,0 +1,259 @@
+"""The training callback that couples a sampler to the model under training.
+
+Between two epochs, it moves the curriculum, trains the generator on the model's current vectors, generates anew for a part of
+the bank, and holds the hardness of the bands. All of this is bounded by a share of the time that the epochs take, and is
+reported to PyKEEN's result tracker.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import math
+import time
+from typing import Any
+
+from pykeen.sampling import negative_sampler_resolver
+from pykeen.training import SLCWATrainingLoop, TrainingLoop
+from pykeen.training.callbacks import TrainingCallback
+
+from .coupling import Coupling
+from .engine import GenerationEngine
+from .generation.base import Budget
+from .generation.space import EntitySpace, NonFiniteSpaceError, UnsupportedModelError, live_space
+from .latent import LatentLoss
+from .sampling.base import GeneratedNegativeSampler
+from .validation import validate_at_least, validate_non_negative, validate_share
+
+__all__ = [
+    "CurriculumTrainingCallback",
+]
+
+logger = logging.getLogger(__name__)
+
+#: The prefix of all metrics in PyKEEN's result tracker
+_PREFIX = "negatives"
+
+
+class CurriculumTrainingCallback(TrainingCallback):
+    """Couple a generated negative sampler to the model under training.
+
+    :param refresh_budget: the time for training the generator and refreshing the bank, as a share of the time that the
+        epochs take
+    :param fit_share: the part of this time that goes into training the generator, in [0, 1]
+    :param fit_steps: the number of training steps of the generator after an epoch, instead of a time. Together with
+        ``refresh_queries``, two runs of one seed see the same negatives, on any machine.
+    :param refresh_queries: the number of queries for which is generated anew after an epoch, instead of a time
+    :param frequency: do all this after every so many epochs only
+    :param num_epochs: the number of epochs over which the curriculum runs, default: those of the training
+    :param adapt_margin: whether to multiply the loss' margin, where it has one, by the curriculum's factor
+    :param latent_weight: the weight of the loss of generated vectors, scored by the model's interaction themselves as in the
+        papers, rather than decoded into entities. 0 leaves it out.
+    :param latent_negatives: the number of generated vectors for each positive in this loss
+
+    :raises ValueError: if an argument is invalid
+    """
+
+    def __init__(
+        self,
+        *,
+        refresh_budget: float = 0.2,
+        fit_share: float = 0.4,
+        fit_steps: int | None = None,
+        refresh_queries: int | None = None,
+        frequency: int = 1,
+        num_epochs: int | None = None,
+        adapt_margin: bool = False,
+        latent_weight: float = 0.0,
+        latent_negatives: int = 4,
+    ) -> None:
+        """Initialise the callback."""
+        super().__init__()
+        self.refresh_budget = validate_non_negative("refresh_budget", refresh_budget)
+        self.fit_share = validate_share("fit_share", fit_share)
+        self.fit_steps = None if fit_steps is None else validate_at_least("fit_steps", fit_steps, 0)
+        self.refresh_queries = (
+            None if refresh_queries is None else validate_at_least("refresh_queries", refresh_queries, 0)
+        )
+        self.frequency = validate_at_least("frequency", frequency, 1)
+        self.num_epochs = None if num_epochs is None else validate_at_least("num_epochs", num_epochs, 1)
+        self.adapt_margin = adapt_margin
+        validate_non_negative("latent_weight", latent_weight)
+        self.latent_loss = (
+            LatentLoss(weight=latent_weight, num_negatives=validate_at_least("latent_negatives", latent_negatives, 1))
+            if latent_weight > 0
+            else None
+        )
+        self.coupling = Coupling()
+        self._warned: set[str] = set()
+        self._reset()
+
+    def _reset(self) -> None:
+        """Forget about earlier trainings."""
+        self.coupling = Coupling()
+        self._horizon = 1
+        self._margin: float | None = None
+        self._epoch_started: float | None = None
+        self._batch_done = False
+        self._allowance = 0.0
+        #: the seconds that were spent between epochs, over the whole training
+        self.overhead_seconds = 0.0
+
+    # docstr-coverage: inherited
+    def register_training_loop(self, training_loop: TrainingLoop[Any]) -> None:  # noqa: D102
+        super().register_training_loop(training_loop)
+        self._reset()
+        if not isinstance(training_loop, SLCWATrainingLoop):
+            raise ValueError(
+                f"training_loop={type(training_loop).__name__} draws no negatives, so there is nothing for the curriculum "
+                f"callback to do; use training_loop='slcwa' with negative_sampler='dans_kgc', or drop the callback."
+            )
+        self.coupling = _couple(training_loop)
+        self._horizon = self.num_epochs or _num_epochs_of(training_loop)
+        if self.adapt_margin:
+            self._margin = getattr(training_loop.loss, "margin", None)
+            if self._margin is None:
+                self._warn("margin", "adapt_margin=True has no effect: %s has no margin.", type(self.loss).__name__)
+
+    # docstr-coverage: inherited
+    def pre_batch(self, **kwargs: Any) -> None:  # noqa: D102
+        self._batch_done = False
+        if self._epoch_started is None:
+            self._epoch_started = time.perf_counter()
+
+    # docstr-coverage: inherited
+    def on_batch(self, epoch: int, batch: Any, batch_loss: float, **kwargs: Any) -> None:  # noqa: D102
+        # sub-batches call this once each, but with the whole batch
+        if self.latent_loss is None or self._batch_done:
+            return
+        self._batch_done = True
+        engine = self._engine
+        if engine.space is None or not self.latent_loss.supports(self.model):
+            return
+        state = self.coupling.state
+        assert state is not None
+        self.latent_loss.add_gradient(
+            model=self.model, loss=self.loss, engine=engine, positives=batch["positives"], state=state
+        )
+
+    # docstr-coverage: inherited
+    def post_epoch(self, epoch: int, epoch_loss: float, **kwargs: Any) -> None:  # noqa: D102
+        now = time.perf_counter()
+        self._allowance += self.refresh_budget * (now - (self._epoch_started or now))
+        self._epoch_started = None
+        state = self.coupling.advance(epoch / self._horizon)
+        if self._margin is not None:
+            self.loss.margin = self._margin * state.margin_factor
+        metrics: dict[str, float] = {"share": state.share, "hardness": state.hardness}
+        if epoch % self.frequency == 0:
+            metrics |= self.generate(self._engine)
+        spent = time.perf_counter() - now
+        self.overhead_seconds += spent
+        self._allowance -= spent
+        metrics["overhead_seconds"] = spent
+        metrics |= self._engine.take_counts()
+        self.result_tracker.log_metrics(
+            {key: value for key, value in metrics.items() if not math.isnan(value)}, step=epoch, prefix=_PREFIX
+        )
+
+    # docstr-coverage: inherited
+    def post_train(self, losses: list[float], **kwargs: Any) -> None:  # noqa: D102
+        if self._margin is not None:
+            self.loss.margin = self._margin
+
+    @property
+    def _engine(self) -> GenerationEngine:
+        engine = self.coupling.engine
+        assert engine is not None, "the data loader makes the sampler, and so the engine, before the first batch"
+        return engine
+
+    def generate(self, engine: GenerationEngine) -> dict[str, float]:
+        """Train the generator, hold the hardness of the bands, and refresh a part of the bank.
+
+        :param engine: the engine
+
+        :returns: metrics
+        """
+        budget = Budget(seconds=max(self._allowance, 0.0))
+        try:
+            engine.enter(self._space(engine))
+        except NonFiniteSpaceError as error:
+            self._warn("finite", "Nothing is generated while the model is not finite: %s", error)
+            return {"skipped": 1.0}
+        by_count = self.fit_steps is not None
+        fit = engine.fit(
+            Budget(units=self.fit_steps, seconds=None if by_count else (budget.seconds or 0.0) * self.fit_share)
+        )
+        percentiles = [math.nan] * engine.num_bands
+        if self.training_loop.mode is None:
+            percentiles = engine.steer(self.model)
+        by_count = self.refresh_queries is not None
+        left = max((budget.seconds or 0.0) - budget.elapsed, 0.0)
+        refresh = engine.refresh(Budget(units=self.refresh_queries, seconds=None if by_count else left))
+        metrics = dict(fit.metrics)
+        metrics.update(
+            fit_steps=fit.steps,
+            fit_seconds=fit.seconds,
+            refreshed=refresh.queries,
+            refresh_seconds=refresh.seconds,
+            empty=refresh.empty,
+            filled=engine.bank.filled,
+        )
+        for band, (percentile, spread) in enumerate(zip(percentiles, engine.steering.spreads, strict=True)):
+            metrics[f"percentile_{band}"] = percentile
+            metrics[f"spread_{band}"] = spread
+        return metrics
+
+    def _space(self, engine: GenerationEngine) -> EntitySpace:
+        """Get the model's space, or that of the reference embedding where the model has none."""
+        if self.training_loop.mode is not None:
+            self._warn(
+                "space",
+                "Negatives are generated in the space of the reference embedding, since mode=%r has no fixed entities.",
+                self.training_loop.mode,
+            )
+            return engine.reference_space()
+        try:
+            return live_space(self.model)
+        except UnsupportedModelError as error:
+            self._warn("space", "Negatives are generated in the space of the reference embedding: %s", error)
+            return engine.reference_space()
+
+    def _warn(self, kind: str, message: str, *args: Any) -> None:
+        """Warn once for each kind of trouble."""
+        if kind not in self._warned:
+            self._warned.add(kind)
+            logger.warning(message, *args)
+
+
+def _couple(training_loop: SLCWATrainingLoop) -> Coupling:
+    """Bring a coupling to where the data loader will pass it on to the sampler."""
+    sampler = training_loop.negative_sampler
+    if isinstance(sampler, GeneratedNegativeSampler):
+        # an instance is used as it is, so it is given the coupling itself
+        return sampler.couple(Coupling())
+    resolved = negative_sampler_resolver.lookup(sampler)
+    if not issubclass(resolved, GeneratedNegativeSampler):
+        raise ValueError(
+            f"negative_sampler={resolved.get_normalized_name()!r} generates no negatives, so there is nothing for the "
+            f"curriculum callback to do; use negative_sampler='dans_kgc', or drop the callback."
+        )
+    coupling = Coupling()
+    training_loop.negative_sampler_kwargs = {**(training_loop.negative_sampler_kwargs or {}), "coupling": coupling}
+    return coupling
+
+
+def _num_epochs_of(training_loop: TrainingLoop[Any]) -> int:
+    """Read the number of epochs off the frame of the training that registers its callbacks.
+
+    PyKEEN passes the number of epochs to no callback, and a curriculum needs to know where it ends. This reads one local
+    variable, and changes nothing.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code.co_name == "_train" and frame.f_locals.get("self") is training_loop:
+            return validate_at_least("num_epochs", frame.f_locals["num_epochs"], 1)
+        frame = frame.f_back
+    raise ValueError(
+        "num_epochs=None can only be found out inside of training_loop.train(); pass num_epochs to the curriculum callback."
+    )

@@ -1,0 +1,90 @@
+"""How the sampler in the data loader and the callback in the training loop find each other.
+
+PyKEEN makes the sampler inside of the data loader, anew for each loader, and gives it nothing but the triples and its keyword
+arguments. The callback is registered before that, so it puts a :class:`Coupling` among these keyword arguments; whichever
+sampler comes first brings the engine to life, all others share it. No global registry is needed.
+"""
+
+from __future__ import annotations
+
+import collections
+import logging
+from collections.abc import Callable
+
+from .curriculum import Curriculum, CurriculumState
+from .engine import GenerationEngine
+
+__all__ = [
+    "Coupling",
+    "alone_engine",
+]
+
+logger = logging.getLogger(__name__)
+
+#: The number of engines without a model that are kept for samplers to come
+_MAX_ALONE = 2
+_alone: collections.OrderedDict[str, GenerationEngine] = collections.OrderedDict()
+
+
+class Coupling:
+    """A place where a sampler leaves its engine for the callback.
+
+    Samplers that are made later, as those for size probing or for a validation loss, get the engine of the first one: a
+    query that it does not know is answered uniformly.
+    """
+
+    def __init__(self) -> None:
+        """Initialise the coupling."""
+        self.engine: GenerationEngine | None = None
+        self.curriculum: Curriculum | None = None
+        self.state: CurriculumState | None = None
+
+    def engine_for(self, make: Callable[[], GenerationEngine], *, curriculum: Curriculum) -> GenerationEngine:
+        """Get the engine, made on first use.
+
+        :param make: makes the engine
+        :param curriculum: the curriculum of the sampler that asks
+
+        :returns: the engine
+        """
+        if self.engine is None:
+            self.engine = make()
+            self.curriculum = curriculum
+            self.advance(0.0)
+        return self.engine
+
+    def advance(self, progress: float) -> CurriculumState:
+        """Move the curriculum.
+
+        :param progress: the progress of training in [0, 1]
+
+        :returns: what the curriculum asks for from now on
+
+        :raises ValueError: if no sampler has come yet
+        """
+        if self.engine is None or self.curriculum is None:
+            raise ValueError("coupling has no engine yet: make a sampler with this coupling first.")
+        self.state = self.curriculum(progress, num_bands=self.engine.num_bands)
+        return self.state
+
+
+def alone_engine(key: str, make: Callable[[], GenerationEngine], *, fit_steps: int) -> GenerationEngine:
+    """Get the engine of a sampler that has no callback; equal samplers of equal triples share it.
+
+    Data loaders come and go, with size probing several within a second. The last few engines are kept, so that none of
+    this fits a generator twice.
+
+    :param key: a hash of the triples and of all options
+    :param make: makes the engine
+    :param fit_steps: the number of training steps of its generator, before its bank is filled
+
+    :returns: the engine
+    """
+    if key not in _alone:
+        engine = make()
+        engine.prepare_alone(fit_steps=fit_steps)
+        _alone[key] = engine
+        while len(_alone) > _MAX_ALONE:
+            _alone.popitem(last=False)
+    _alone.move_to_end(key)
+    return _alone[key]

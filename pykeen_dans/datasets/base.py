@@ -1,0 +1,232 @@
+"""Data sets whose published files have to be decoded before PyKEEN can read them."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import pathlib
+import tempfile
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+from pykeen.datasets.base import PathDataset
+from pystow.utils import download
+
+__all__ = [
+    "DecodedDataset",
+    "OpenKEDataset",
+    "github_raw",
+]
+
+logger = logging.getLogger(__name__)
+
+#: The files that PyKEEN reads: labeled triples, tab-separated, in the order head, relation, tail
+SPLITS: Sequence[str] = ("train.txt", "valid.txt", "test.txt")
+
+
+def github_raw(repository: str, commit: str, path: str) -> str:
+    """Return the address of a folder in a public repository, pinned to a commit.
+
+    :param repository: The owner and name of the repository.
+    :param commit: The commit.
+    :param path: The path of the folder inside of the repository.
+
+    :return: The address, without a trailing slash.
+    """
+    return f"https://raw.githubusercontent.com/{repository}/{commit}/{path}"
+
+
+def read_lines(path: pathlib.Path) -> Iterator[str]:
+    """Iterate over the non-empty lines of a UTF-8 file.
+
+    Only line feeds end a line: some labels contain other characters which :meth:`str.splitlines` takes for line ends.
+
+    :param path: The path of the file.
+
+    :yields: The lines, without line ends.
+    """
+    with path.open(encoding="utf-8", newline="\n") as file:
+        for line in file:
+            line = line.rstrip("\r\n")
+            if line:
+                yield line
+
+
+class DecodedDataset(PathDataset):
+    """A data set whose published files are downloaded and decoded into ``train.txt``, ``valid.txt`` and ``test.txt``.
+
+    The decoded files lie in PyKEEN's ordinary directory for the data set. Only where one of them is missing are the
+    published files downloaded. So a machine without network access can be given the decoded files.
+    """
+
+    #: The address of the folder with the published files
+    source_url: ClassVar[str]
+
+    #: The names of the published files
+    source_names: ClassVar[Sequence[str]]
+
+    #: The SHA-256 of the decoded files
+    sha256: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(
+        self,
+        *,
+        cache_root: str | pathlib.Path | None = None,
+        force: bool = False,
+        eager: bool = False,
+        create_inverse_triples: bool = False,
+        source_url: str | None = None,
+        download_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Initialize the data set.
+
+        :param cache_root: An optional directory for the decoded files; they lie in its sub-directory with the name of
+            the class in lower case. If none is given, the default PyKEEN directory is used. This is defined either by
+            the environment variable ``PYKEEN_HOME`` or defaults to ``~/.data/pykeen``.
+        :param force: If true, download and decode again.
+        :param eager: Should the data be loaded eagerly? Defaults to false.
+        :param create_inverse_triples: Should inverse triples be created? Defaults to false.
+        :param source_url: The address of a folder with copies of the published files, e.g. a mirror, or a ``file://``
+            address. Defaults to the publisher's.
+        :param download_kwargs: Keyword arguments to pass to :func:`pystow.utils.download`.
+        """
+        self.cache_root = self._help_cache(cache_root)
+        paths = [self.cache_root.joinpath(name) for name in SPLITS]
+        if force or not all(path.is_file() for path in paths):
+            self._download(
+                url=source_url or self.source_url,
+                verify=source_url is None,
+                download_kwargs={"backend": "urllib", **(download_kwargs or {})},
+            )
+        training_path, validation_path, testing_path = paths
+        super().__init__(
+            training_path=training_path,
+            testing_path=testing_path,
+            validation_path=validation_path,
+            eager=eager,
+            create_inverse_triples=create_inverse_triples,
+        )
+
+    @abstractmethod
+    def _decode(self, directory: pathlib.Path) -> Iterable[tuple[str, Iterable[str]]]:
+        """Decode the published files.
+
+        :param directory: The directory of the published files.
+
+        :yields: Pairs of the name of a decoded file and its lines. The three splits come last.
+        """
+        raise NotImplementedError
+
+    def _download(self, url: str, verify: bool, download_kwargs: Mapping[str, Any]) -> None:
+        """Download the published files, decode them, and put the decoded files in place.
+
+        :param url: The address of the folder with the published files.
+        :param verify: Whether to compare the decoded files with the known checksums.
+        :param download_kwargs: Keyword arguments to pass to :func:`pystow.utils.download`.
+        """
+        # on the same file system, so that the finished files can be moved in one step: there never is half a file
+        with tempfile.TemporaryDirectory(dir=self.cache_root, prefix=".incomplete-") as name:
+            directory = pathlib.Path(name)
+            source, target = directory.joinpath("source"), directory.joinpath("decoded")
+            source.mkdir()
+            target.mkdir()
+            for source_name in self.source_names:
+                download(f"{url}/{source_name}", source.joinpath(source_name), **download_kwargs)
+            names = []
+            for decoded_name, lines in self._decode(source):
+                with target.joinpath(decoded_name).open("w", encoding="utf-8", newline="\n") as file:
+                    file.writelines(f"{line}\n" for line in lines)
+                names.append(decoded_name)
+            for decoded_name in names:
+                path = target.joinpath(decoded_name)
+                if verify:
+                    self._verify(path)
+                os.replace(path, self.cache_root.joinpath(decoded_name))
+        logger.info("Stored %s in %s", ", ".join(names), self.cache_root.as_uri())
+
+    def _verify(self, path: pathlib.Path) -> None:
+        """Warn if a decoded file is not what it has been when the documented statistics were computed."""
+        expected = self.sha256.get(path.name)
+        actual = hashlib.sha256(path.read_bytes()).hexdigest()
+        if expected is not None and actual != expected:
+            logger.warning(
+                "%s of %s has the SHA-256 %s instead of %s: results are not comparable with those on the "
+                "documented version. Load the data set with force=True to download it again.",
+                path.name,
+                self.__class__.__name__,
+                actual,
+                expected,
+            )
+
+
+class OpenKEDataset(DecodedDataset):
+    """A data set in the format of OpenKE: integer triples, and files that map labels to integers.
+
+    The first line of each file is the number of the lines that follow. In the triples' files, the columns are head,
+    **tail**, relation. Apart from the splits, the decoded files include the labels in the order of their integers, as
+    ``entities.txt`` and ``relations.txt``: published feature files (e.g. of images) follow this order.
+    """
+
+    source_names = ("entity2id.txt", "relation2id.txt", "train2id.txt", "valid2id.txt", "test2id.txt")
+
+    # docstr-coverage: inherited
+    def _decode(self, directory: pathlib.Path) -> Iterable[tuple[str, Iterable[str]]]:
+        entities = self._read_labels(directory.joinpath("entity2id.txt"))
+        relations = self._read_labels(directory.joinpath("relation2id.txt"))
+        yield "entities.txt", entities
+        yield "relations.txt", relations
+        for name in SPLITS:
+            path = directory.joinpath(f"{pathlib.PurePath(name).stem}2id.txt")
+            yield name, self._read_triples(path, entities=entities, relations=relations)
+
+    @staticmethod
+    def _read_counted(path: pathlib.Path) -> list[str]:
+        """Read the lines of a file that begins with their number.
+
+        :param path: The path of the file.
+
+        :return: The lines that follow the first one.
+
+        :raises ValueError: if there are more or fewer lines than announced.
+        """
+        first, *lines = list(read_lines(path)) or [""]
+        if first.strip() != str(len(lines)):
+            raise ValueError(
+                f"{path.name} announces {first!r} lines, but has {len(lines)}: the download was incomplete, or this is "
+                f"not an OpenKE file. Try again, or pass another source_url."
+            )
+        return lines
+
+    @classmethod
+    def _read_labels(cls, path: pathlib.Path) -> list[str]:
+        """Read labels, in the order of their integers.
+
+        :param path: The path of the file, with a label and an integer in each line.
+
+        :return: The labels.
+
+        :raises ValueError: if the integers are not consecutive.
+        """
+        labels: dict[int, str] = {}
+        for line in cls._read_counted(path):
+            label, index = line.rsplit(maxsplit=1)
+            labels[int(index)] = label
+        if sorted(labels) != list(range(len(labels))):
+            raise ValueError(f"{path.name} does not number its labels from 0 on. Pass another source_url.")
+        return [labels[index] for index in range(len(labels))]
+
+    @classmethod
+    def _read_triples(cls, path: pathlib.Path, entities: Sequence[str], relations: Sequence[str]) -> Iterator[str]:
+        """Decode triples.
+
+        :param path: The path of the file, with the integers of head, tail and relation in each line.
+        :param entities: The labels of the entities.
+        :param relations: The labels of the relations.
+
+        :yields: Tab-separated labels of head, relation and tail.
+        """
+        for line in cls._read_counted(path):
+            head, tail, relation = map(int, line.split())
+            yield f"{entities[head]}\t{relations[relation]}\t{entities[tail]}"

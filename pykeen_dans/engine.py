@@ -1,0 +1,315 @@
+"""The engine behind a sampler: spaces, generator, decoder and bank, and the work that is done between epochs.
+
+The sampler only reads the bank. Everything that costs time is here, is done in parts, and ends when its budget ends.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from class_resolver import HintOrType
+from pykeen.typing import LongTensor, MappedTriples
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from .bank import NegativeBank, QueryIndex
+from .difficulty import Difficulty, difficulty_resolver
+from .generation.base import Budget, FitReport, Generator, World
+from .generation.decoder import Decoder, decoder_resolver
+from .generation.reference import ReferenceEmbedding, reference_embedding
+from .generation.space import EntitySpace, reference_space
+from .generation.types import EntityTypes
+from .steering import HardnessSteering, rank_percentiles
+from .validation import make_by_name
+
+__all__ = [
+    "EngineSettings",
+    "GenerationEngine",
+    "RefreshReport",
+]
+
+if TYPE_CHECKING:
+    from pykeen.models import Model
+
+logger = logging.getLogger(__name__)
+
+#: The number of queries that are generated for at once
+_CHUNK = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineSettings:
+    """The options of an engine. They are JSON-able, and documented with the samplers that take them."""
+
+    targets: tuple[float, ...]
+    num_slots: int
+    memory: float
+    decoder: HintOrType[Decoder]
+    decoder_kwargs: Mapping[str, Any] | None
+    difficulty: HintOrType[Difficulty]
+    difficulty_kwargs: Mapping[str, Any] | None
+    num_types: int | None
+    reference_kwargs: Mapping[str, Any] | None
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class RefreshReport:
+    """What a refresh of the bank came to.
+
+    :param queries: the number of queries that were generated for
+    :param seconds: the wall time in seconds
+    :param empty: the share of slots for which a query had no candidate, to be filled uniformly
+    """
+
+    queries: int
+    seconds: float
+    empty: float
+
+
+class GenerationEngine:
+    """Generate negatives for the queries of a graph, and keep them in a bank.
+
+    :param mapped_triples: shape: (num_triples, 3) the training triples
+    :param num_entities: the number of entities
+    :param num_relations: the number of relations
+    :param settings: the options
+    :param make_generator: makes a generator for spaces of the given dimension
+    """
+
+    def __init__(
+        self,
+        *,
+        mapped_triples: MappedTriples,
+        num_entities: int,
+        num_relations: int,
+        settings: EngineSettings,
+        make_generator: Callable[..., Generator],
+    ) -> None:
+        """Index the queries and allocate the bank; nothing is trained yet."""
+        self.mapped_triples = mapped_triples
+        self.num_entities = num_entities
+        self.num_relations = num_relations
+        self.settings = settings
+        self.make_generator = make_generator
+        self.random = torch.Generator().manual_seed(settings.seed)
+        self.index = QueryIndex(mapped_triples=mapped_triples, num_entities=num_entities, num_relations=num_relations)
+        self.decoder = make_by_name("decoder", decoder_resolver, settings.decoder, settings.decoder_kwargs)
+        self.steering = HardnessSteering(settings.targets)
+        self.space: EntitySpace | None = None
+        self.generator: Generator | None = None
+        #: generated ids that samplers asked for, and those of them that stayed uniform, shared with worker processes
+        self._counts = torch.zeros(2, dtype=torch.long).share_memory_()
+        self._pending: LongTensor = torch.empty(0, dtype=torch.long)
+
+    @property
+    def num_bands(self) -> int:
+        """The number of hardness bands."""
+        return len(self.settings.targets)
+
+    @functools.cached_property
+    def reference(self) -> ReferenceEmbedding:
+        """The pre-trained reference embedding."""
+        return reference_embedding(
+            mapped_triples=self.mapped_triples,
+            num_entities=self.num_entities,
+            num_relations=self.num_relations,
+            **(self.settings.reference_kwargs or {}),
+        )
+
+    @functools.cached_property
+    def world(self) -> World:
+        """What the generator knows of the graph."""
+        difficulty = make_by_name(
+            "difficulty", difficulty_resolver, self.settings.difficulty, self.settings.difficulty_kwargs
+        )
+        # as the reference embedding, these depend on the triples only, so that runs of other seeds find them in the cache
+        return World(
+            index=self.index,
+            types=EntityTypes.cluster(self.reference.entities, num_types=self.settings.num_types),
+            difficulty=difficulty(
+                mapped_triples=self.mapped_triples,
+                num_entities=self.num_entities,
+                num_relations=self.num_relations,
+            ),
+        )
+
+    @functools.cached_property
+    def bank(self) -> NegativeBank:
+        """The bank, in which queries share rows by side, relation and type of the kept entity when memory is short."""
+        bank_kwargs: dict[str, Any] = {
+            "num_queries": self.index.num_queries,
+            "num_bands": self.num_bands,
+            "num_slots": self.settings.num_slots,
+            "memory": self.settings.memory,
+        }
+        if 4 * self.index.num_queries * self.num_bands * self.settings.num_slots <= (self.settings.memory * 2**20):
+            return NegativeBank(**bank_kwargs)
+        queries = self.index.select(torch.arange(self.index.num_queries))
+        relation = queries.sides * self.num_relations + queries.relations
+        types = self.world.types
+        return NegativeBank(**bank_kwargs, groups=relation * types.num_types + types.labels[queries.kept])
+
+    def enter(self, space: EntitySpace) -> None:
+        """Generate in this space from now on.
+
+        :param space: the current entity vectors. The generator is kept while their dimension and device are.
+        """
+        if self.generator is None or self.space is None or self.space.dim != space.dim:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.settings.seed)
+                self.generator = self.make_generator(dim=space.dim)
+            self.generator.to(space.device)
+        self.space = space
+
+    def fit(self, budget: Budget) -> FitReport:
+        """Train the generator.
+
+        :param budget: the number of steps or of seconds
+
+        :returns: what it came to
+        """
+        if self.generator is None or self.space is None:
+            raise ValueError("space is not set: call enter(space) before fit().")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(torch.randint(2**31, size=(), generator=self.random)))
+            return self.generator.fit(space=self.space, world=self.world, budget=budget, random=self.random)
+
+    def generate(self, rows: LongTensor) -> Tensor:
+        """Generate vectors for queries, without decoding them.
+
+        :param rows: shape: (n,) positions of queries in the index
+
+        :returns: shape: (n, num_bands, ...) vectors in the model's own space
+        """
+        if self.generator is None or self.space is None:
+            raise ValueError("space is not set: call enter(space) before generate().")
+        latent = self.generator.generate(
+            space=self.space, world=self.world, queries=self.index.select(rows), random=self.random
+        )
+        return self.space.restore(latent)
+
+    def propose(self, rows: LongTensor) -> LongTensor:
+        """Generate negatives for queries.
+
+        :param rows: shape: (n,) positions of queries in the index
+
+        :returns: shape: (n, num_bands, num_slots) entity ids, -1 where a query has no candidate
+        """
+        if self.generator is None or self.space is None:
+            raise ValueError("space is not set: call enter(space) before propose().")
+        latent = self.generator.generate(
+            space=self.space, world=self.world, queries=self.index.select(rows), random=self.random
+        )
+        return self.decoder(
+            latent,
+            space=self.space,
+            index=self.index,
+            rows=rows,
+            spreads=self.steering.spreads,
+            num_slots=self.settings.num_slots,
+            random=self.random,
+        )
+
+    def _next(self, size: int) -> LongTensor:
+        """Take the next queries in turn, each once before any comes again."""
+        if len(self._pending) == 0:
+            order = torch.randperm(self.index.num_queries, generator=self.random)
+            if self.bank.shared:
+                # one query speaks for all that share its row, another one in each round
+                rows = self.bank.rows(order)
+                first = torch.full((self.bank.num_rows,), -1, dtype=torch.long)
+                first[rows] = order
+                order = first[first >= 0]
+            self._pending = order
+        chosen, self._pending = self._pending[:size], self._pending[size:]
+        return chosen
+
+    def refresh(self, budget: Budget, *, use_tqdm: bool = False) -> RefreshReport:
+        """Generate anew for a part of the bank, at most for all of it.
+
+        :param budget: the number of queries or of seconds
+        :param use_tqdm: whether to show a progress bar
+
+        :returns: what it came to
+        """
+        done = 0
+        empty = 0.0
+        total = self.bank.num_rows
+        with tqdm(total=total, desc="Generating negatives", unit="query", disable=not use_tqdm, leave=False) as bar:
+            while done < total and (size := budget.allow(min(_CHUNK, total - done))):
+                queries = self._next(size)
+                ids = self.propose(queries)
+                self.bank.write(self.bank.rows(queries), ids)
+                empty += (ids < 0).float().mean().item() * len(queries)
+                done += len(queries)
+                budget.spend(len(queries))
+                bar.update(len(queries))
+        return RefreshReport(queries=done, seconds=budget.elapsed, empty=empty / max(done, 1))
+
+    def steer(self, model: Model, *, num_queries: int = 64) -> list[float]:
+        """Measure the hardness of each band under the model, and move it towards its target.
+
+        :param model: the model under training
+        :param num_queries: the number of queries of the sample
+
+        :returns: the median rank percentile of each band, NaN for one without candidates
+        """
+        if self.generator is None:
+            raise ValueError("space is not set: call enter(space) before steer().")
+        rows = torch.randint(self.index.num_queries, size=(num_queries,), generator=self.random)
+        ids = self.propose(rows)[..., :8]
+        percentiles = rank_percentiles(
+            model=model,
+            index=self.index,
+            queries=self.index.select(rows),
+            candidates=ids.reshape(num_queries, -1),
+            random=self.random,
+        ).view(ids.shape)
+        # the median: a few candidates that miss by far are harmless, and would hide how hard most of them are
+        measured = percentiles.transpose(0, 1).flatten(start_dim=1).nanmedian(dim=1).values.tolist()
+        self.steering.update(measured, self.generator)
+        return measured
+
+    def count(self, *, wanted: int, fallback: int) -> None:
+        """Note what a sampler found in the bank.
+
+        :param wanted: the number of generated ids that it asked for
+        :param fallback: the number of those for which the bank had none, so that a uniform one was used
+        """
+        self._counts += torch.tensor([wanted, fallback])
+
+    def take_counts(self) -> dict[str, float]:
+        """Get what samplers found in the bank since the last call.
+
+        :returns: the number of generated ids and the share of fallbacks
+        """
+        wanted, fallback = self._counts.tolist()
+        self._counts.zero_()
+        return {"generated": wanted - fallback, "fallback": fallback / max(wanted, 1)}
+
+    def reference_space(self) -> EntitySpace:
+        """Get the space of the reference embedding."""
+        return reference_space(entities=self.reference.entities, relations=self.reference.relations)
+
+    def prepare_alone(self, *, fit_steps: int, use_tqdm: bool = True) -> None:
+        """Fill the bank in the space of the reference embedding, without any model.
+
+        :param fit_steps: the number of training steps of the generator
+        :param use_tqdm: whether to show a progress bar
+        """
+        self.enter(self.reference_space())
+        report = self.fit(Budget(units=fit_steps))
+        refreshed = self.refresh(Budget(units=self.bank.num_rows), use_tqdm=use_tqdm)
+        logger.info(
+            "Fitted the generator in %.1f s (%s) and generated for %d queries in %.1f s.",
+            report.seconds,
+            report.metrics,
+            refreshed.queries,
+            refreshed.seconds,
+        )

@@ -1,0 +1,213 @@
+"""The space in which negatives are generated.
+
+Diffusion adds noise of unit variance, so that the vectors it is given must have unit variance too: an embedding whose
+rows have unit *norm* has a variance of ``1 / dim`` in each dimension, noise drowns it, and all hardness bands look alike.
+An :class:`EntitySpace` standardises the vectors of a model, keeps the statistics to find the way back, and shows complex
+vectors through their real view.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+from typing import TYPE_CHECKING
+
+import torch
+from pykeen.typing import FloatTensor, LongTensor
+from torch import Tensor
+
+from .combination import Combination, TranslationCombination, combination_for
+
+__all__ = [
+    "EntitySpace",
+    "NonFiniteSpaceError",
+    "UnsupportedModelError",
+    "live_space",
+    "reference_space",
+]
+
+if TYPE_CHECKING:
+    from pykeen.models import Model
+
+logger = logging.getLogger(__name__)
+
+#: Dimensions that vary less than this are constant, and are left as they are
+_MINIMUM_DEVIATION = 1e-6
+
+
+class UnsupportedModelError(ValueError):
+    """The model has no entity vectors from which negatives could be generated."""
+
+
+class NonFiniteSpaceError(ValueError):
+    """The entity vectors hold NaN or infinite values."""
+
+
+def real_view(x: Tensor) -> FloatTensor:
+    """Flatten the vectors of a representation, complex ones into their real view.
+
+    :param x: shape: (n, ...) real or complex
+
+    :returns: shape: (n, dim) real, where the real and imaginary part of a complex number are neighbours
+    """
+    if torch.is_complex(x):
+        x = torch.view_as_real(x)
+    return x.reshape(x.shape[0], -1).float()
+
+
+@dataclasses.dataclass(frozen=True)
+class EntitySpace:
+    """Standardised entity vectors, and the queries' vectors in the same space.
+
+    :param vectors: shape: (num_entities, dim) the standardised entity vectors
+    :param mean: shape: (dim,) the mean of the raw vectors
+    :param deviation: shape: (dim,) their standard deviation
+    :param raw_entities: shape: (num_entities, ...) the raw vectors, detached from the model
+    :param raw_relations: shape: (num_relations, ...) the raw relation vectors, or None where the combination needs none
+    :param combination: how a kept entity and a relation are combined
+    :param query_scale: shape: () the typical size of a combined vector, by which it is divided
+    """
+
+    vectors: FloatTensor
+    mean: FloatTensor
+    deviation: FloatTensor
+    raw_entities: Tensor
+    raw_relations: Tensor | None
+    combination: Combination
+    query_scale: FloatTensor
+
+    @classmethod
+    def create(
+        cls,
+        *,
+        entities: Tensor,
+        relations: Tensor | None,
+        combination: Combination,
+    ) -> EntitySpace:
+        """Standardise vectors.
+
+        :param entities: shape: (num_entities, ...) entity vectors, real or complex
+        :param relations: shape: (num_relations, ...) relation vectors
+        :param combination: how a kept entity and a relation are combined
+
+        :returns: the space
+
+        :raises NonFiniteSpaceError: if a value is NaN or infinite
+        """
+        flat = real_view(entities)
+        if not torch.isfinite(flat).all():
+            bad = int((~torch.isfinite(flat)).any(dim=-1).sum())
+            raise NonFiniteSpaceError(
+                f"entities: {bad} of {flat.shape[0]} entity vectors are NaN or infinite; lower the learning rate or "
+                f"clip gradients."
+            )
+        mean = flat.mean(dim=0)
+        deviation = flat.std(dim=0, unbiased=False)
+        deviation = torch.where(deviation > _MINIMUM_DEVIATION, deviation, 1.0)
+        scale = torch.ones((), device=flat.device)
+        if relations is not None:
+            # a few combinations tell the size of all of them
+            step = max(1, flat.shape[0] // 1024)
+            sample = entities[::step]
+            index = torch.arange(sample.shape[0], device=flat.device) % relations.shape[0]
+            combined = real_view(combination(sample, relations[index]))
+            scale = combined.pow(2).mean().sqrt().clamp(min=_MINIMUM_DEVIATION)
+        return cls(
+            vectors=(flat - mean) / deviation,
+            mean=mean,
+            deviation=deviation,
+            raw_entities=entities,
+            raw_relations=relations,
+            combination=combination,
+            query_scale=scale,
+        )
+
+    @property
+    def dim(self) -> int:
+        """The number of (real) dimensions."""
+        return self.vectors.shape[1]
+
+    @property
+    def num_entities(self) -> int:
+        """The number of entities."""
+        return self.vectors.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the vectors."""
+        return self.vectors.device
+
+    def queries(self, kept: LongTensor, relations: LongTensor, sides: LongTensor) -> FloatTensor:
+        """Combine kept entities with relations.
+
+        :param kept: shape: (n,) the kept entities
+        :param relations: shape: (n,) the relations
+        :param sides: shape: (n,) the side to be filled
+
+        :returns: shape: (n, dim) the combined vectors, of unit size; those of the kept entity alone where the model's
+            way to combine is not known
+        """
+        if self.raw_relations is None:
+            return self.vectors[kept]
+        combined = self.combination.by_side(self.raw_entities[kept], self.raw_relations[relations], sides)
+        return real_view(combined) / self.query_scale
+
+    def restore(self, latent: FloatTensor) -> Tensor:
+        """Map vectors back into the model's own space.
+
+        :param latent: shape: (..., dim) standardised vectors
+
+        :returns: shape: (..., *shape) raw vectors, complex where the model's are
+        """
+        raw = latent * self.deviation + self.mean
+        shape = self.raw_entities.shape[1:]
+        if torch.is_complex(self.raw_entities):
+            return torch.view_as_complex(raw.reshape(*latent.shape[:-1], *shape, 2).contiguous())
+        return raw.reshape(*latent.shape[:-1], *shape).to(self.raw_entities.dtype)
+
+
+def reference_space(*, entities: FloatTensor, relations: FloatTensor) -> EntitySpace:
+    """Make the space of the reference embedding, in which queries are translations.
+
+    :param entities: shape: (num_entities, dim)
+    :param relations: shape: (num_relations, dim)
+
+    :returns: the space
+    """
+    return EntitySpace.create(entities=entities, relations=relations, combination=TranslationCombination())
+
+
+def live_space(model: Model) -> EntitySpace:
+    """Make the space of a model under training, from detached copies of its current vectors.
+
+    :param model: the model. Encoders work, since representations are called rather than read: for RGCN, the vectors are
+        the enriched ones.
+
+    :returns: the space. Of several entity representations the first is used.
+
+    :raises UnsupportedModelError: if the model has no entity representations
+    """
+    # imported late, since this module is imported while PyKEEN may be half imported
+    from pykeen.models import ERModel
+
+    if not isinstance(model, ERModel):
+        raise UnsupportedModelError(
+            f"model={type(model).__name__} has no entity representations (it is no pykeen.models.ERModel)."
+        )
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        entities = model.entity_representations[0](indices=None).detach().clone()
+        combination = combination_for(model.interaction)
+        relations = None
+        if combination is not None and len(model.relation_representations):
+            relations = model.relation_representations[0](indices=None).detach().clone()
+            if relations.shape[1:] != entities.shape[1:]:
+                relations = None
+    model.train(training)
+    return EntitySpace.create(
+        entities=entities,
+        relations=relations,
+        combination=combination or TranslationCombination(),
+    )

@@ -1,0 +1,9 @@
+"""Samplers whose negatives are generated. Each differs from the others in its generator and its spaces, and in nothing else."""
+
+from .base import GeneratedNegativeSampler
+from .diffusion_adaptive import DiffusionAdaptiveNegativeSampler
+
+__all__ = [
+    "DiffusionAdaptiveNegativeSampler",
+    "GeneratedNegativeSampler",
+]

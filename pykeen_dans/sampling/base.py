@@ -1,0 +1,294 @@
+"""The common base of samplers whose negatives are generated: draw, mix, and nothing about networks.
+
+A batch is made in three moves, none of which runs a network. All negatives are drawn uniformly, heads and tails in turn. For a
+share of them, the ids are then read from the bank: one search for the queries of the positives, and one gather. Where the
+bank has nothing, the uniform draw stays.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from class_resolver import HintOrType
+from pykeen.sampling import NegativeSampler
+from pykeen.sampling.filtering import Filterer
+from pykeen.typing import LABEL_HEAD, LABEL_TAIL, BoolTensor, LongTensor, MappedTriples, Target
+
+from ..bank import HEAD, TAIL
+from ..coupling import Coupling, alone_engine
+from ..curriculum import Curriculum, CurriculumState, curriculum_resolver
+from ..difficulty import Difficulty
+from ..engine import EngineSettings, GenerationEngine
+from ..generation.base import Generator
+from ..generation.decoder import Decoder
+from ..storage import content_key
+from ..validation import make_by_name, validate_at_least, validate_positive
+
+__all__ = [
+    "GeneratedNegativeSampler",
+]
+
+logger = logging.getLogger(__name__)
+
+#: The resolution of band weights: each band gets its share of a table of about this many entries
+_TABLE_SIZE = 4096
+
+
+class GeneratedNegativeSampler(NegativeSampler):
+    """Mix uniform negatives with generated ones.
+
+    :param mapped_triples: shape: (num_triples, 3) the training triples
+    :param num_entities: the number of entities, default: inferred from the triples
+    :param num_relations: the number of relations, default: inferred from the triples
+    :param num_negs_per_pos: the number of negatives for each positive
+    :param filtered: whether to mask negatives that are training triples. Generated ones never are, uniform ones may be.
+    :param filterer: the filterer for ``filtered``
+    :param filterer_kwargs: its parameters
+    :param corruption_scheme: the sides to corrupt, among ``"head"`` and ``"tail"``
+    :param curriculum: the curriculum, see :data:`pykeen_dans.curriculum.curriculum_resolver`
+    :param curriculum_kwargs: its parameters, for example the ``share`` of generated negatives
+    :param targets: the target rank percentile of each hardness band under the live model, easy first
+    :param num_slots: the number of ids kept for each query and band
+    :param memory: the upper limit of the bank, in MiB
+    :param decoder: the decoder, see :data:`pykeen_dans.generation.decoder.decoder_resolver`
+    :param decoder_kwargs: its parameters
+    :param difficulty: the difficulty of entities, see :data:`pykeen_dans.difficulty.difficulty_resolver`
+    :param difficulty_kwargs: its parameters
+    :param num_types: the number of entity types, default: see :func:`pykeen_dans.generation.types.default_num_types`
+    :param reference_kwargs: parameters of :func:`pykeen_dans.generation.reference.reference_embedding`
+    :param fit_steps: the number of training steps of the generator when there is no callback
+    :param horizon: the number of epochs after which the curriculum ends when there is no callback to tell
+    :param random_state: the seed of all that is generated, default: drawn from torch's global generator
+    :param coupling: set by :class:`pykeen_dans.callbacks.CurriculumTrainingCallback`
+    :param generator_options: what the generator's constructor takes beside the sizes
+
+    :raises ValueError: if an argument is invalid
+    """
+
+    #: The class of the generator: all in which the samplers of this plugin differ, beside their spaces
+    generator_cls: ClassVar[type[Generator]]
+
+    def __init__(
+        self,
+        *,
+        mapped_triples: MappedTriples,
+        num_entities: int | None,
+        num_relations: int | None,
+        num_negs_per_pos: int | None,
+        filtered: bool,
+        filterer: HintOrType[Filterer],
+        filterer_kwargs: Mapping[str, Any] | None,
+        corruption_scheme: Collection[Target] | None,
+        curriculum: HintOrType[Curriculum],
+        curriculum_kwargs: Mapping[str, Any] | None,
+        targets: Sequence[float],
+        num_slots: int,
+        memory: float,
+        decoder: HintOrType[Decoder],
+        decoder_kwargs: Mapping[str, Any] | None,
+        difficulty: HintOrType[Difficulty],
+        difficulty_kwargs: Mapping[str, Any] | None,
+        num_types: int | None,
+        reference_kwargs: Mapping[str, Any] | None,
+        fit_steps: int,
+        horizon: int,
+        random_state: int | None,
+        coupling: Coupling | None,
+        generator_options: Mapping[str, Any],
+    ) -> None:
+        """Initialise the sampler, and without a coupling fill its bank."""
+        if mapped_triples.shape[0] == 0:
+            raise ValueError("mapped_triples is empty: at least one training triple is needed to generate negatives.")
+        super().__init__(
+            mapped_triples=mapped_triples,
+            num_entities=num_entities,
+            num_relations=num_relations,
+            num_negs_per_pos=num_negs_per_pos,
+            filtered=filtered,
+            filterer=filterer,
+            filterer_kwargs=filterer_kwargs,
+        )
+        validate_at_least("num_negs_per_pos", self.num_negs_per_pos, 1)
+        validate_at_least("num_slots", num_slots, 1)
+        validate_at_least("fit_steps", fit_steps, 0)
+        validate_positive("memory", memory)
+        if self.num_entities < 2:
+            raise ValueError(
+                f"num_entities={self.num_entities}: nothing can replace the only entity; at least 2 are needed."
+            )
+        self.sides = _validate_corruption_scheme(corruption_scheme)
+        self.horizon = validate_at_least("horizon", horizon, 1)
+        self.num_triples = mapped_triples.shape[0]
+        self.curriculum = make_by_name("curriculum", curriculum_resolver, curriculum, curriculum_kwargs)
+        settings = EngineSettings(
+            targets=tuple(targets),
+            num_slots=num_slots,
+            memory=memory,
+            decoder=decoder,
+            decoder_kwargs=decoder_kwargs,
+            difficulty=difficulty,
+            difficulty_kwargs=difficulty_kwargs,
+            num_types=num_types,
+            reference_kwargs=reference_kwargs,
+            # the seed that torch was last given stays the same from one data loader to the next
+            seed=torch.initial_seed() % 2**31 if random_state is None else random_state,
+        )
+        #: the number of positives seen, in shared memory, so that worker processes advance it too
+        self.num_seen = torch.zeros((), dtype=torch.long).share_memory_()
+        self._turns: BoolTensor | None = None
+        self._table: tuple[CurriculumState, LongTensor] | None = None
+        self.coupling = coupling
+        make = functools.partial(
+            GenerationEngine,
+            mapped_triples=mapped_triples,
+            num_entities=self.num_entities,
+            num_relations=self.num_relations,
+            settings=settings,
+            make_generator=functools.partial(self.generator_cls, num_relations=self.num_relations, **generator_options),
+        )
+        if coupling is not None:
+            self.engine = coupling.engine_for(make, curriculum=self.curriculum)
+            return
+        key = content_key(
+            triples=mapped_triples,
+            num_entities=self.num_entities,
+            num_relations=self.num_relations,
+            options=repr((type(self), settings, dict(generator_options), fit_steps)),
+        )
+        self.engine = alone_engine(key, make, fit_steps=fit_steps)
+
+    def couple(self, coupling: Coupling) -> Coupling:
+        """Couple a sampler that exists already, by which its engine follows a callback from now on.
+
+        :param coupling: a fresh coupling
+
+        :returns: the coupling
+        """
+        coupling.engine_for(lambda: self.engine, curriculum=self.curriculum)
+        self.coupling = coupling
+        return coupling
+
+    @property
+    def state(self) -> CurriculumState:
+        """What the curriculum asks for at the moment."""
+        if self.coupling is not None and self.coupling.state is not None:
+            return self.coupling.state
+        progress = self.num_seen.item() / (self.num_triples * self.horizon)
+        # the table of band weights is built once an epoch, not once a batch
+        epoch = math.floor(progress * self.horizon) / self.horizon
+        return self.curriculum(epoch, num_bands=self.engine.num_bands)
+
+    def _offsets(self, state: CurriculumState) -> LongTensor:
+        """Lay out where to read in a row of the bank, each slot as often as its band's weight asks for."""
+        if self._table is None or self._table[0] is not state and self._table[0] != state:
+            num_slots = self.engine.settings.num_slots
+            repeats = [max(1, round(_TABLE_SIZE * weight / num_slots)) for weight in state.weights]
+            self._table = (
+                state,
+                torch.cat(
+                    [(band * num_slots + torch.arange(num_slots)).repeat(count) for band, count in enumerate(repeats)]
+                ),
+            )
+        return self._table[1]
+
+    # docstr-coverage: inherited
+    def corrupt_batch(self, positive_batch: LongTensor) -> LongTensor:  # noqa: D102
+        positives = positive_batch.reshape(-1, 3)
+        head, relation, tail = positives.unbind(dim=-1)
+        shape = (len(positives), self.num_negs_per_pos)
+        corrupts_head = self._corrupts_head(shape)
+        original = torch.where(corrupts_head, head[:, None], tail[:, None])
+        replacement = torch.randint(self.num_entities - 1, size=shape)
+        # skip the original entity
+        replacement += replacement >= original
+        state = self.state
+        wanted = state.share * self.num_negs_per_pos
+        if wanted > 0:
+            self._replace_from_bank(
+                replacement,
+                queries=self._queries(head, relation, tail),
+                corrupts_head=corrupts_head,
+                wanted=wanted,
+                offsets=self._offsets(state),
+            )
+        self.num_seen += len(positives)
+        negatives = torch.stack(
+            [
+                torch.where(corrupts_head, replacement, head[:, None]),
+                relation[:, None].expand(shape),
+                torch.where(corrupts_head, tail[:, None], replacement),
+            ],
+            dim=-1,
+        )
+        return negatives.view(*positive_batch.shape[:-1], self.num_negs_per_pos, 3)
+
+    def _corrupts_head(self, shape: tuple[int, int]) -> BoolTensor:
+        """Tell which negatives replace the head, in turn with those that replace the tail.
+
+        :param shape: the numbers of positives, and of negatives of each
+
+        :returns: shape: shape
+        """
+        if self._turns is None or self._turns.shape[0] < shape[0] or self._turns.shape[1] != shape[1]:
+            turn = (torch.arange(shape[0])[:, None] + torch.arange(shape[1])) % len(self.sides)
+            self._turns = torch.tensor(self.sides)[turn] == HEAD
+        return self._turns[: shape[0]]
+
+    def _queries(self, head: LongTensor, relation: LongTensor, tail: LongTensor) -> tuple[LongTensor, LongTensor]:
+        """Find the queries of positives in the index, first those for heads, then those for tails."""
+        index = self.engine.index
+        nothing = relation.new_full((), -1).expand(relation.shape)
+        return (
+            index.find(tail, relation, HEAD) if HEAD in self.sides else nothing,
+            index.find(head, relation, TAIL) if TAIL in self.sides else nothing,
+        )
+
+    def _replace_from_bank(
+        self,
+        replacement: LongTensor,
+        *,
+        queries: tuple[LongTensor, LongTensor],
+        corrupts_head: BoolTensor,
+        wanted: float,
+        offsets: LongTensor,
+    ) -> None:
+        """Replace the first entities of each positive by generated ones, in place.
+
+        :param replacement: shape: (n, num_negs_per_pos) random entities
+        :param queries: shape: (n,) each, the queries for heads and for tails, -1 where there is none
+        :param corrupts_head: shape: (n, num_negs_per_pos) which of them replace the head
+        :param wanted: the mean number of generated negatives for each positive
+        :param offsets: shape: (k,) where to read in a row of the bank
+        """
+        index, bank = self.engine.index, self.engine.bank
+        num_columns = math.ceil(wanted)
+        query = torch.where(corrupts_head[:, :num_columns], queries[0][:, None], queries[1][:, None])
+        choice = offsets.take(torch.randint(len(offsets), size=query.shape))
+        ids = bank.ids.take(bank.rows(query.clamp(min=0)) * bank.row_size + choice)
+        usable = (ids >= 0) & (query >= 0)
+        if bank.shared:
+            usable &= ~index.is_answer(query, ids)
+        if num_columns > wanted:
+            # the last one only for as many positives as make up the mean
+            usable[:, -1] &= torch.rand(len(query)) < wanted - (num_columns - 1)
+        generated = replacement[:, :num_columns]
+        torch.where(usable, ids.long(), generated, out=generated)
+        self.engine.count(wanted=query.numel(), fallback=query.numel() - int(usable.sum()))
+
+
+_SIDES = {LABEL_HEAD: HEAD, LABEL_TAIL: TAIL}
+
+
+def _validate_corruption_scheme(scheme: Collection[Target] | None) -> tuple[int, ...]:
+    """Translate a corruption scheme into sides."""
+    scheme = tuple(scheme or (LABEL_HEAD, LABEL_TAIL))
+    if any(target not in _SIDES for target in scheme) or len(set(scheme)) < len(scheme):
+        raise ValueError(
+            f"corruption_scheme={scheme} must name 'head', 'tail', or both, once each; relations are not generated."
+        )
+    return tuple(_SIDES[target] for target in scheme)

@@ -1,0 +1,135 @@
+"""An on-disk cache of tensors, by the content they were made from.
+
+Files are safetensors, which hold nothing but numbers: reading one runs no code, unlike a pickle. They are written to a
+temporary file first and then moved into place, so that no reader ever sees half a file, and so that two processes which
+make the same tensors at once both succeed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "cached_tensors",
+    "content_key",
+]
+
+logger = logging.getLogger(__name__)
+
+#: The entry of a file's metadata that tells which key it was written for
+_KEY = "key"
+
+_unwritable: set[pathlib.Path] = set()
+
+
+def content_key(**parts: Any) -> str:
+    """Compute a key of content, the same in each process and on each platform of the same byte order.
+
+    :param parts: tensors, by their shape, type and values, and anything that JSON can express
+
+    :returns: 64 hexadecimal digits (SHA-256)
+
+    :raises TypeError: if a part is neither a tensor nor expressible as JSON
+    """
+    digest = hashlib.sha256()
+    for name in sorted(parts):
+        value = parts[name]
+        if isinstance(value, Tensor):
+            value = value.detach().cpu().contiguous()
+            data = value.reshape(-1).view(torch.uint8).numpy().data
+            head: list[Any] = [name, "tensor", str(value.dtype), list(value.shape)]
+        else:
+            data = memoryview(b"")
+            head = [name, "json", value]
+        # the length in front keeps neighbouring parts apart
+        encoded = json.dumps(head, sort_keys=True, allow_nan=False).encode()
+        digest.update(len(encoded).to_bytes(8, "little"))
+        digest.update(encoded)
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def _default_directory(name: str) -> pathlib.Path:
+    import pystow
+
+    return pathlib.Path(pystow.join("pykeen", "dans", name, ensure_exists=False))
+
+
+def _read(path: pathlib.Path, key: str) -> dict[str, Tensor] | None:
+    """Read a file, None where it does not exist or is unusable."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            if (file.metadata() or {}).get(_KEY) != key:
+                raise ValueError("it was not written for this key")
+            return {tensor: file.get_tensor(tensor) for tensor in file.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError, OSError) as error:
+        logger.warning("The cache file %s is unusable (%s); it is made anew.", path, error)
+    return None
+
+
+def _write(path: pathlib.Path, key: str, tensors: Mapping[str, Tensor]) -> None:
+    """Write a file in one go.
+
+    :raises OSError: if it cannot be written
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:16]}-", suffix=".tmp")
+    os.close(handle)
+    try:
+        # copies, since tensors of one file must not share memory
+        save_file({name: tensor.clone() for name, tensor in tensors.items()}, temporary, metadata={_KEY: key})
+        os.replace(temporary, path)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def cached_tensors(
+    name: str,
+    key: str,
+    make: Callable[[], Mapping[str, Tensor]],
+    *,
+    directory: str | os.PathLike[str] | None = None,
+) -> dict[str, Tensor]:
+    """Load tensors from the cache, or make them and put them there.
+
+    :param name: the kind of content, which names the folder
+    :param key: the key of the content, see :func:`content_key`
+    :param make: makes the tensors
+    :param directory: where the file ``<key>.safetensors`` lies. Defaults to ``dans/<name>`` in PyKEEN's data folder.
+
+    :returns: the tensors, on the CPU
+    """
+    folder = pathlib.Path(directory) if directory is not None else _default_directory(name)
+    path = folder / f"{key}.safetensors"
+    found = _read(path, key)
+    if found is not None:
+        return found
+    made = {part: tensor.detach().cpu().contiguous() for part, tensor in make().items()}
+    try:
+        _write(path, key, made)
+    except OSError as error:
+        if folder not in _unwritable:
+            _unwritable.add(folder)
+            logger.warning("Cannot write to the cache folder %s (%s); going on without a cache.", folder, error)
+    return made

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pathlib
+
+# The data folder of data sets is fixed when PyKEEN is imported, which must not happen while a test has moved it
+import pykeen.constants  # noqa: F401
+import pytest
+import torch
+
+from pykeen_dans.generation import reference
+
+# The tensors of tests are small; more threads would only wait for each other where other tests run beside them
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def isolated_cache(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """Give the test an empty cache of its own, and tell its folder."""
+    monkeypatch.delenv("PYKEEN_HOME", raising=False)
+    monkeypatch.setenv("PYSTOW_HOME", str(tmp_path))
+    reference._alive.clear()
+    return tmp_path / "pykeen" / "dans"
+
+
+@pytest.fixture
+def toy_triples() -> torch.Tensor:
+    """Make a graph of 90 entities and 4 relations, where the first 60 are linked by rule, and the last 30 by chance.
+
+    By rule, 10 entities of each of 4 groups point at the 5 hubs of their group, by relations that are the same in all
+    groups.
+    """
+    generator = torch.Generator().manual_seed(3)
+    triples = [
+        (15 * group + member, hub % 4, 15 * group + 10 + hub)
+        for group in range(4)
+        for member in range(10)
+        for hub in range(5)
+    ]
+    for entity in range(60, 90):
+        for _ in range(5):
+            relation, other = (int(torch.randint(n, size=(), generator=generator)) for n in (4, 30))
+            triples.append((entity, relation, 60 + other))
+    unique = torch.tensor(sorted(set(triples)))
+    return unique[torch.randperm(len(unique), generator=generator)]

@@ -1,0 +1,256 @@
+"""Noise schedules and the steps of the diffusion process."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pykeen_dans.generation.schedule import (
+    MODULATIONS,
+    LinearNoiseSchedule,
+    ddim_step,
+    ddpm_step,
+    noise_schedule_resolver,
+    strided_timesteps,
+)
+from pykeen_dans.validation import make_by_name, validate_bands
+
+NAMES = ("linear", "cosine")
+ZETA = torch.linspace(0.01, 0.99, 25)
+
+
+def test_names() -> None:
+    assert set(noise_schedule_resolver.options) == set(NAMES)
+    assert noise_schedule_resolver.lookup(None) is LinearNoiseSchedule
+    with pytest.raises(ValueError, match=r"schedule='nope' .*cosine, linear"):
+        make_by_name("schedule", noise_schedule_resolver, "nope")
+
+
+@pytest.mark.parametrize("modulation", MODULATIONS)
+def test_beta_max_rises_with_difficulty(modulation: str) -> None:
+    schedule = LinearNoiseSchedule(modulation=modulation)
+    beta_max = schedule.beta_max(ZETA)
+    assert (beta_max.diff() > 0).all()
+    assert beta_max.max() <= 0.5
+    # without modulation, all have the same
+    assert LinearNoiseSchedule(modulation=modulation, mu=0.0).beta_max(ZETA).unique().tolist() == pytest.approx([0.2])
+
+
+def test_modulations() -> None:
+    zeta = torch.tensor([0.0, 0.5, 1.0])
+    expected = {
+        "affine": [0.1, 0.2, 0.3],
+        "centered": [0.0001, 0.1, 0.2],
+        "exponential": [0.1 / math.e, 0.1, 0.1 * math.e],
+    }
+    for modulation, values in expected.items():
+        schedule = LinearNoiseSchedule(beta_global=0.1, mu=2.0, modulation=modulation)
+        assert schedule.beta_max(zeta).tolist() == pytest.approx(values)
+
+
+@settings(max_examples=50)
+@given(
+    beta_global=st.floats(min_value=1e-3, max_value=0.5),
+    mu=st.floats(min_value=0, max_value=50),
+    modulation=st.sampled_from(MODULATIONS),
+    name=st.sampled_from(NAMES),
+)
+def test_always_a_schedule(beta_global: float, mu: float, modulation: str, name: str) -> None:
+    schedule = noise_schedule_resolver.make(name, beta_global=beta_global, mu=mu, modulation=modulation)
+    abars = schedule.alpha_bars(ZETA)
+    assert abars.shape == (25, 51)
+    assert abars.dtype == torch.float32
+    assert (abars[:, 0] == 1).all()
+    assert ((abars > 0) & (abars <= 1)).all()
+    assert (abars.diff(dim=1) <= 0).all()
+    assert (abars.diff(dim=0) <= 0).all()
+    assert 1e-4 - 1e-9 <= schedule.beta_max(ZETA).min() <= schedule.beta_max(ZETA).max() <= 0.5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_harder_is_noisier(name: str) -> None:
+    abars = noise_schedule_resolver.make(name).alpha_bars(ZETA)
+    assert (abars[:, 2:].diff(dim=0) < 0).all()
+    same = noise_schedule_resolver.make(name, mu=0.0).alpha_bars(ZETA)
+    assert torch.equal(same, same[:1].expand_as(same))
+
+
+def test_linear_reference_values() -> None:
+    abar = LinearNoiseSchedule(mu=0.0).alpha_bars(ZETA[:1])[0]
+    assert abar[[5, 6, 12, 25]].tolist() == pytest.approx([0.959, 0.940, 0.760, 0.281], abs=6e-4)
+    assert abar[50].item() == pytest.approx(4.6e-3, abs=5e-5)
+    abar = LinearNoiseSchedule(mu=0.5).alpha_bars(torch.ones(1))[0]
+    assert abar[[5, 6, 12, 25]].tolist() == pytest.approx([0.940, 0.911, 0.660, 0.144], abs=6e-4)
+
+
+def test_linear_against_iteration() -> None:
+    zeta, mean, variance = 0.7, 1.0, 0.0
+    abar = LinearNoiseSchedule(num_timesteps=20, beta_low=1e-3, beta_global=0.1, mu=2.0).alpha_bars(
+        torch.tensor([zeta])
+    )
+    for t in range(1, 21):
+        beta = 1e-3 + (t - 1) / 19 * (0.1 * (1 + 2 * zeta) - 1e-3)
+        mean *= math.sqrt(1 - beta)
+        variance = (1 - beta) * variance + beta
+        assert abar[0, t].item() == pytest.approx(mean**2, rel=1e-5)
+        assert 1 - abar[0, t].item() == pytest.approx(variance, rel=1e-4)
+
+
+def test_noise_at_once_has_the_moments_of_many_steps() -> None:
+    torch.manual_seed(0)
+    n, t = 40_000, 8
+    schedule = LinearNoiseSchedule(num_timesteps=12)
+    zeta = torch.tensor([0.1, 0.9]).repeat_interleave(n)
+    x0 = torch.tensor([2.0, -1.0]).expand(2 * n, 2)
+    abars = schedule.alpha_bars(zeta)
+    stepwise = x0
+    for s in range(1, t + 1):
+        alpha = (abars[:, s] / abars[:, s - 1])[:, None]
+        stepwise = alpha.sqrt() * stepwise + (1 - alpha).sqrt() * torch.randn(2 * n, 2)
+    at_once = schedule.add_noise(x0, torch.randn(2 * n, 2), torch.full((2 * n,), t), zeta)
+    for rows in (slice(0, n), slice(n, 2 * n)):
+        assert torch.allclose(stepwise[rows].mean(0), at_once[rows].mean(0), atol=0.02)
+        assert torch.allclose(stepwise[rows].std(0), at_once[rows].std(0), atol=0.02)
+    # ... which differ between an easy and a hard entity
+    assert at_once[:n].mean(0)[0] - at_once[n:].mean(0)[0] > 0.1
+
+
+def test_add_noise_takes_each_row_by_itself() -> None:
+    schedule = LinearNoiseSchedule()
+    x0, noise = torch.randn(3, 4), torch.randn(3, 4)
+    zeta, t = torch.tensor([0.1, 0.5, 0.9]), torch.tensor([0, 7, 50])
+    noisy = schedule.add_noise(x0, noise, t, zeta)
+    assert torch.equal(noisy[0], x0[0])
+    for row in range(3):
+        alone = schedule.add_noise(x0[row : row + 1], noise[row : row + 1], t[row : row + 1], zeta[row : row + 1])
+        assert torch.allclose(noisy[row], alone[0])
+
+
+def test_cosine_against_closed_form() -> None:
+    abar = noise_schedule_resolver.make("cosine", mu=0.0).alpha_bars(torch.tensor([0.3]))[0]
+    for t in range(50):
+        expected = math.cos((t / 50 + 0.008) / 1.008 * math.pi / 2) ** 2 / math.cos(0.008 / 1.008 * math.pi / 2) ** 2
+        assert abar[t].item() == pytest.approx(expected, rel=1e-5)
+    assert 0 < abar[50] < abar[49]
+
+
+@pytest.fixture
+def chain() -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    abars = LinearNoiseSchedule().alpha_bars(torch.rand(64))
+    x0, noise = torch.rand(64, 5) * 4 - 2, torch.randn(64, 5)
+    abar = abars[:, 20, None]
+    x_t = abar.sqrt() * x0 + (1 - abar).sqrt() * noise
+    return {"abars": abars, "x0": x0, "noise": noise, "x_t": x_t, "abar_t": abar}
+
+
+@pytest.mark.parametrize("s", [0, 7, 19])
+def test_ddim_with_the_true_noise_finds_the_way_back(chain: dict[str, torch.Tensor], s: int) -> None:
+    abar_s = chain["abars"][:, s, None]
+    x_s, x0 = ddim_step(chain["x_t"], chain["noise"], chain["abar_t"], abar_s)
+    assert torch.allclose(x0, chain["x0"], atol=1e-4)
+    assert torch.allclose(x_s, abar_s.sqrt() * chain["x0"] + (1 - abar_s).sqrt() * chain["noise"], atol=1e-4)
+
+
+@pytest.mark.parametrize("t", [1, 20, 50])
+def test_ddpm_equals_ddim_with_eta_1(chain: dict[str, torch.Tensor], t: int) -> None:
+    arguments = (chain["x_t"], chain["noise"], chain["abars"][:, t, None], chain["abars"][:, t - 1, None])
+    fresh = torch.randn(64, 5)
+    for clip in (None, 1.0):
+        ddpm, ddpm_x0 = ddpm_step(*arguments, noise=fresh, clip=clip)
+        ddim, ddim_x0 = ddim_step(*arguments, eta=1.0, noise=fresh, clip=clip)
+        assert torch.allclose(ddpm, ddim, atol=1e-3)
+        assert torch.equal(ddpm_x0, ddim_x0)
+
+
+def test_ddpm_against_the_usual_form(chain: dict[str, torch.Tensor]) -> None:
+    abar_t, abar_s = chain["abar_t"], chain["abars"][:, 19, None]
+    alpha = abar_t / abar_s
+    mean = (chain["x_t"] - (1 - alpha) / (1 - abar_t).sqrt() * chain["noise"]) / alpha.sqrt()
+    posterior = (1 - alpha) * (1 - abar_s) / (1 - abar_t)
+    fresh = torch.randn(64, 5)
+    x_s, _ = ddpm_step(chain["x_t"], chain["noise"], abar_t, abar_s, noise=fresh, clip=None)
+    assert torch.allclose(x_s, mean + posterior.sqrt() * fresh, atol=1e-4)
+
+
+def test_last_ddpm_step_adds_no_noise(chain: dict[str, torch.Tensor]) -> None:
+    arguments = (chain["x_t"], chain["noise"], chain["abars"][:, 1, None], chain["abars"][:, 0, None])
+    one, other = (ddpm_step(*arguments, noise=torch.randn(64, 5))[0] for _ in range(2))
+    assert torch.equal(one, other)
+
+
+def test_clip(chain: dict[str, torch.Tensor]) -> None:
+    wrong = 100.0 * chain["noise"]
+    x_s, x0 = ddim_step(chain["x_t"], wrong, chain["abar_t"], torch.ones(64, 1), clip=3.0)
+    assert x0.abs().max() == 3.0
+    assert torch.equal(x_s, x0)
+    assert ddim_step(chain["x_t"], wrong, chain["abar_t"], torch.ones(64, 1), clip=None)[1].abs().max() > 3.0
+
+
+def test_eta_needs_noise(chain: dict[str, torch.Tensor]) -> None:
+    with pytest.raises(ValueError, match=r"eta=0\.5 .*noise"):
+        ddim_step(chain["x_t"], chain["noise"], chain["abar_t"], chain["abar_t"], eta=0.5)
+    # noise without eta has no effect
+    without = ddim_step(chain["x_t"], chain["noise"], chain["abar_t"], chain["abars"][:, 3, None])
+    given_noise = ddim_step(
+        chain["x_t"], chain["noise"], chain["abar_t"], chain["abars"][:, 3, None], noise=torch.randn(64, 5)
+    )
+    assert torch.allclose(without[0], given_noise[0])
+
+
+@given(data=st.data(), num_timesteps=st.integers(1, 200), num_steps=st.integers(1, 250))
+def test_strided_timesteps(data: st.DataObject, num_timesteps: int, num_steps: int) -> None:
+    bands = data.draw(st.sets(st.integers(1, num_timesteps), min_size=1, max_size=6))
+    ordered = sorted(bands, reverse=True)
+    steps = strided_timesteps(num_timesteps, ordered, num_steps)
+    assert steps == sorted(set(steps), reverse=True)
+    assert steps[0] == num_timesteps
+    assert steps[-1] == ordered[-1]
+    assert bands <= set(steps)
+    least, most = len({*bands, num_timesteps}), num_timesteps - ordered[-1] + 1
+    assert len(steps) == max(least, min(num_steps, most))
+
+
+def test_strided_timesteps_are_spread() -> None:
+    steps = strided_timesteps(50, [2], 25)
+    assert max(a - b for a, b in itertools.pairwise(steps)) <= 3
+
+
+@pytest.mark.parametrize(
+    ("bands", "message"),
+    [
+        ((), r"bands=\(\) is empty"),
+        ((51, 3), r"bands=\(51, 3\) .*1\.\.50"),
+        ((3, 0), r"bands=\(3, 0\) .*1\.\.50"),
+        ((3, 5), r"bands=\(3, 5\) .*\(5, 3\)"),
+        ((5, 5), r"bands=\(5, 5\) .*\(5,\)"),
+        ((2.5, 1), r"bands=\(2\.5, 1\) .*whole"),
+    ],
+)
+def test_bad_bands(bands: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        validate_bands("bands", bands, 50)
+    with pytest.raises(ValueError, match=message):
+        strided_timesteps(50, bands, 4)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        (dict(num_timesteps=0), "num_timesteps=0 .*choose 1"),
+        (dict(beta_low=0.0), r"beta_low=0\.0 .*choose"),
+        (dict(beta_global=1e-5), "beta_global=1e-05 .*beta_low"),
+        (dict(beta_global=0.9), r"beta_global=0\.9 .*0\.5"),
+        (dict(mu=-1.0), r"mu=-1\.0 .*choose"),
+        (dict(modulation="nope"), "modulation='nope' .*affine, centered, exponential"),
+    ],
+)
+@pytest.mark.parametrize("name", NAMES)
+def test_bad_arguments(name: str, kwargs: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        noise_schedule_resolver.make(name, pos_kwargs=kwargs)
