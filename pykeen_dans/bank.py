@@ -257,14 +257,18 @@ class NegativeBank:
                 groups = torch.arange(num_queries)
             num_groups, compact = torch.unique(groups, return_inverse=True)
             num_rows = min(max_rows, num_groups.shape[0])
-            self.row_of_query = (compact % num_rows).int()
+            # the last entry is that of the query -1, which there is not
+            self.row_of_query = torch.cat([compact % num_rows, torch.tensor([num_rows])]).int()
             logger.info(
                 "%d queries share %d rows of the bank, since memory=%s MiB has no room for one each.",
                 num_queries,
                 num_rows,
                 memory,
             )
-        self.ids = torch.full((num_rows, num_bands, num_slots), -1, dtype=torch.int32).share_memory_()
+        # one row more, in which nothing is ever written, so that reading needs no case for unknown queries
+        padded = torch.full((num_rows + 1, num_bands, num_slots), -1, dtype=torch.int32).share_memory_()
+        self.ids = padded[:-1]
+        self._flat = padded.view(-1)
 
     @property
     def num_rows(self) -> int:
@@ -289,11 +293,22 @@ class NegativeBank:
     def rows(self, queries: LongTensor) -> LongTensor:
         """Translate queries into rows.
 
-        :param queries: shape: (n,) positions in the query index
+        :param queries: shape: (...) positions in the query index, -1 for an unknown query
 
-        :returns: shape: (n,) rows
+        :returns: shape: (...) rows, for an unknown query one that is always empty
         """
-        return queries if self.row_of_query is None else self.row_of_query[queries].long()
+        if self.row_of_query is not None:
+            return self.row_of_query[queries].long()
+        return torch.where(queries < 0, self.num_rows, queries)
+
+    def read(self, positions: LongTensor) -> Tensor:
+        """Read ids.
+
+        :param positions: shape: (...) positions, ``row * row_size + band * num_slots + slot``
+
+        :returns: shape: (...) int32 entity ids, -1 for none
+        """
+        return self._flat.take(positions)
 
     def write(self, rows: LongTensor, ids: LongTensor) -> None:
         """Replace rows.

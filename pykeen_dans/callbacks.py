@@ -1,8 +1,8 @@
 """The training callback that couples a sampler to the model under training.
 
-Between two epochs, it moves the curriculum, trains the generator on the model's current vectors, generates anew for a part of
-the bank, and holds the hardness of the bands. All of this is bounded by a share of the time that the epochs take, and is
-reported to PyKEEN's result tracker.
+Between two epochs, it moves the curriculum, trains the generator on the model's current vectors, generates anew for a
+part of the bank, and holds the hardness of the bands. All of this is bounded by a share of the time that the epochs
+take, and is reported to PyKEEN's result tracker.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class CurriculumTrainingCallback(TrainingCallback):
     :param frequency: do all this after every so many epochs only
     :param num_epochs: the number of epochs over which the curriculum runs, default: those of the training
     :param adapt_margin: whether to multiply the loss' margin, where it has one, by the curriculum's factor
-    :param latent_weight: the weight of the loss of generated vectors, scored by the model's interaction themselves as in the
-        papers, rather than decoded into entities. 0 leaves it out.
+    :param latent_weight: the weight of the loss of generated vectors, scored by the model's interaction themselves as
+        in the papers, rather than decoded into entities. 0 leaves it out.
     :param latent_negatives: the number of generated vectors for each positive in this loss
 
     :raises ValueError: if an argument is invalid
@@ -68,7 +68,7 @@ class CurriculumTrainingCallback(TrainingCallback):
         latent_negatives: int = 4,
     ) -> None:
         """Initialise the callback."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.refresh_budget = validate_non_negative("refresh_budget", refresh_budget)
         self.fit_share = validate_share("fit_share", fit_share)
         self.fit_steps = None if fit_steps is None else validate_at_least("fit_steps", fit_steps, 0)
@@ -96,6 +96,11 @@ class CurriculumTrainingCallback(TrainingCallback):
         self._epoch_started: float | None = None
         self._batch_done = False
         self._allowance = 0.0
+        # whether negatives were last generated in the model's own space, rather than in that of the reference embedding
+        self._live = False
+        # whether the model's interaction can score what was generated
+        self._latent_ready = False
+        self._latent_losses: list[float] = []
         #: the seconds that were spent between epochs, over the whole training
         self.overhead_seconds = 0.0
 
@@ -105,11 +110,13 @@ class CurriculumTrainingCallback(TrainingCallback):
         self._reset()
         if not isinstance(training_loop, SLCWATrainingLoop):
             raise ValueError(
-                f"training_loop={type(training_loop).__name__} draws no negatives, so there is nothing for the curriculum "
-                f"callback to do; use training_loop='slcwa' with negative_sampler='dans_kgc', or drop the callback."
+                f"training_loop={type(training_loop).__name__} draws no negatives, so there is nothing for the "
+                f"curriculum callback to do; use training_loop='slcwa' with negative_sampler='dans_kgc', or drop the "
+                f"callback."
             )
-        self.coupling = _couple(training_loop)
         self._horizon = self.num_epochs or _num_epochs_of(training_loop)
+        # epochs are finished already when a training is resumed
+        self.coupling = _couple(training_loop, Coupling(progress=training_loop._epoch / self._horizon))
         if self.adapt_margin:
             self._margin = getattr(training_loop.loss, "margin", None)
             if self._margin is None:
@@ -120,21 +127,24 @@ class CurriculumTrainingCallback(TrainingCallback):
         self._batch_done = False
         if self._epoch_started is None:
             self._epoch_started = time.perf_counter()
+            self._set_margin()
 
     # docstr-coverage: inherited
     def on_batch(self, epoch: int, batch: Any, batch_loss: float, **kwargs: Any) -> None:  # noqa: D102
         # sub-batches call this once each, but with the whole batch
-        if self.latent_loss is None or self._batch_done:
+        if self.latent_loss is None or not self._latent_ready or self._batch_done:
             return
         self._batch_done = True
-        engine = self._engine
-        if engine.space is None or not self.latent_loss.supports(self.model):
-            return
         state = self.coupling.state
-        assert state is not None
-        self.latent_loss.add_gradient(
-            model=self.model, loss=self.loss, engine=engine, positives=batch["positives"], state=state
+        assert state is not None and self.latent_loss.supports(self.model)
+        # it applies the curriculum's factor to the margin itself
+        self._set_margin(adapted=False)
+        self._latent_losses.append(
+            self.latent_loss.add_gradient(
+                model=self.model, loss=self.loss, engine=self._engine, positives=batch["positives"], state=state
+            )
         )
+        self._set_margin()
 
     # docstr-coverage: inherited
     def post_epoch(self, epoch: int, epoch_loss: float, **kwargs: Any) -> None:  # noqa: D102
@@ -142,10 +152,17 @@ class CurriculumTrainingCallback(TrainingCallback):
         self._allowance += self.refresh_budget * (now - (self._epoch_started or now))
         self._epoch_started = None
         state = self.coupling.advance(epoch / self._horizon)
-        if self._margin is not None:
-            self.loss.margin = self._margin * state.margin_factor
-        metrics: dict[str, float] = {"share": state.share, "hardness": state.hardness}
-        if epoch % self.frequency == 0:
+        # until the next epoch, so that the loss is as it was wherever PyKEEN ends the training
+        self._set_margin(adapted=False)
+        metrics: dict[str, float] = {"share": state.share, "hardness": state.hardness, "refreshed": 0}
+        if self._latent_losses:
+            metrics["latent_loss"] = sum(self._latent_losses) / len(self._latent_losses)
+            self._latent_losses.clear()
+        # with no share of generated negatives, nobody would read what is generated
+        wanted = state.share > 0 or self.latent_loss is not None
+        # an overdraft, as by a refresh that took longer than was left, is paid back first
+        affordable = self._allowance > 0 or self.fit_steps is not None or self.refresh_queries is not None
+        if epoch % self.frequency == 0 and wanted and affordable:
             metrics |= self.generate(self._engine)
         spent = time.perf_counter() - now
         self.overhead_seconds += spent
@@ -156,10 +173,14 @@ class CurriculumTrainingCallback(TrainingCallback):
             {key: value for key, value in metrics.items() if not math.isnan(value)}, step=epoch, prefix=_PREFIX
         )
 
-    # docstr-coverage: inherited
-    def post_train(self, losses: list[float], **kwargs: Any) -> None:  # noqa: D102
-        if self._margin is not None:
-            self.loss.margin = self._margin
+    def _set_margin(self, *, adapted: bool = True) -> None:
+        """Set the loss' margin to what the curriculum asks for, or back to what it was."""
+        if self._margin is None:
+            return
+        loss: Any = self.loss
+        loss.margin = self._margin
+        if adapted and self.coupling.state is not None:
+            loss.margin *= self.coupling.state.margin_factor
 
     @property
     def _engine(self) -> GenerationEngine:
@@ -175,11 +196,21 @@ class CurriculumTrainingCallback(TrainingCallback):
         :returns: metrics
         """
         budget = Budget(seconds=max(self._allowance, 0.0))
+        self._live = self._latent_ready = False
         try:
             engine.enter(self._space(engine))
         except NonFiniteSpaceError as error:
             self._warn("finite", "Nothing is generated while the model is not finite: %s", error)
             return {"skipped": 1.0}
+        if self.latent_loss is not None:
+            self._latent_ready = self._live and self.latent_loss.supports(self.model)
+            if not self._latent_ready:
+                self._warn(
+                    "latent",
+                    "latent_weight=%s has no effect: the interaction of %s does not take one vector for each entity.",
+                    self.latent_loss.weight,
+                    type(self.model).__name__,
+                )
         by_count = self.fit_steps is not None
         fit = engine.fit(
             Budget(units=self.fit_steps, seconds=None if by_count else (budget.seconds or 0.0) * self.fit_share)
@@ -214,10 +245,12 @@ class CurriculumTrainingCallback(TrainingCallback):
             )
             return engine.reference_space()
         try:
-            return live_space(self.model)
+            space = live_space(self.model)
         except UnsupportedModelError as error:
             self._warn("space", "Negatives are generated in the space of the reference embedding: %s", error)
             return engine.reference_space()
+        self._live = True
+        return space
 
     def _warn(self, kind: str, message: str, *args: Any) -> None:
         """Warn once for each kind of trouble."""
@@ -226,19 +259,18 @@ class CurriculumTrainingCallback(TrainingCallback):
             logger.warning(message, *args)
 
 
-def _couple(training_loop: SLCWATrainingLoop) -> Coupling:
+def _couple(training_loop: SLCWATrainingLoop, coupling: Coupling) -> Coupling:
     """Bring a coupling to where the data loader will pass it on to the sampler."""
     sampler = training_loop.negative_sampler
     if isinstance(sampler, GeneratedNegativeSampler):
         # an instance is used as it is, so it is given the coupling itself
-        return sampler.couple(Coupling())
+        return sampler.couple(coupling)
     resolved = negative_sampler_resolver.lookup(sampler)
     if not issubclass(resolved, GeneratedNegativeSampler):
         raise ValueError(
             f"negative_sampler={resolved.get_normalized_name()!r} generates no negatives, so there is nothing for the "
             f"curriculum callback to do; use negative_sampler='dans_kgc', or drop the callback."
         )
-    coupling = Coupling()
     training_loop.negative_sampler_kwargs = {**(training_loop.negative_sampler_kwargs or {}), "coupling": coupling}
     return coupling
 
@@ -246,8 +278,8 @@ def _couple(training_loop: SLCWATrainingLoop) -> Coupling:
 def _num_epochs_of(training_loop: TrainingLoop[Any]) -> int:
     """Read the number of epochs off the frame of the training that registers its callbacks.
 
-    PyKEEN passes the number of epochs to no callback, and a curriculum needs to know where it ends. This reads one local
-    variable, and changes nothing.
+    PyKEEN passes the number of epochs to no callback, and a curriculum needs to know where it ends. This reads one
+    local variable, and changes nothing.
     """
     frame = inspect.currentframe()
     while frame is not None:
@@ -255,5 +287,6 @@ def _num_epochs_of(training_loop: TrainingLoop[Any]) -> int:
             return validate_at_least("num_epochs", frame.f_locals["num_epochs"], 1)
         frame = frame.f_back
     raise ValueError(
-        "num_epochs=None can only be found out inside of training_loop.train(); pass num_epochs to the curriculum callback."
+        "num_epochs=None can only be found out inside of training_loop.train(); pass num_epochs to the curriculum "
+        "callback."
     )

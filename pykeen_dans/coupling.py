@@ -1,8 +1,8 @@
 """How the sampler in the data loader and the callback in the training loop find each other.
 
-PyKEEN makes the sampler inside of the data loader, anew for each loader, and gives it nothing but the triples and its keyword
-arguments. The callback is registered before that, so it puts a :class:`Coupling` among these keyword arguments; whichever
-sampler comes first brings the engine to life, all others share it. No global registry is needed.
+PyKEEN makes the sampler inside of the data loader, anew for each loader, and gives it nothing but the triples and its
+keyword arguments. The callback is registered before that, so it puts a :class:`Coupling` among these keyword arguments;
+whichever sampler comes first brings the engine to life, all others share it. No global registry is needed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from .engine import GenerationEngine
 __all__ = [
     "Coupling",
     "alone_engine",
+    "take_over",
 ]
 
 logger = logging.getLogger(__name__)
@@ -31,10 +32,13 @@ class Coupling:
 
     Samplers that are made later, as those for size probing or for a validation loss, get the engine of the first one: a
     query that it does not know is answered uniformly.
+
+    :param progress: the progress of training at which it begins, more than 0 where a training is resumed
     """
 
-    def __init__(self) -> None:
+    def __init__(self, progress: float = 0.0) -> None:
         """Initialise the coupling."""
+        self.progress = progress
         self.engine: GenerationEngine | None = None
         self.curriculum: Curriculum | None = None
         self.state: CurriculumState | None = None
@@ -50,7 +54,9 @@ class Coupling:
         if self.engine is None:
             self.engine = make()
             self.curriculum = curriculum
-            self.advance(0.0)
+            # now, rather than by the first batch or the first refresh: workers are forked later, and epochs are timed
+            self.engine.prepare()
+            self.advance(self.progress)
         return self.engine
 
     def advance(self, progress: float) -> CurriculumState:
@@ -64,6 +70,7 @@ class Coupling:
         """
         if self.engine is None or self.curriculum is None:
             raise ValueError("coupling has no engine yet: make a sampler with this coupling first.")
+        self.progress = progress
         self.state = self.curriculum(progress, num_bands=self.engine.num_bands)
         return self.state
 
@@ -88,3 +95,15 @@ def alone_engine(key: str, make: Callable[[], GenerationEngine], *, fit_steps: i
             _alone.popitem(last=False)
     _alone.move_to_end(key)
     return _alone[key]
+
+
+def take_over(engine: GenerationEngine) -> GenerationEngine:
+    """Keep an engine for one sampler, so that no later sampler gets what a callback has made of it.
+
+    :param engine: an engine that may have come from :func:`alone_engine`
+
+    :returns: the engine
+    """
+    for key in [key for key, kept in _alone.items() if kept is engine]:
+        del _alone[key]
+    return engine

@@ -47,6 +47,7 @@ class EngineSettings:
     """The options of an engine. They are JSON-able, and documented with the samplers that take them."""
 
     targets: tuple[float, ...]
+    min_spread: float
     num_slots: int
     memory: float
     decoder: HintOrType[Decoder]
@@ -100,7 +101,7 @@ class GenerationEngine:
         self.random = torch.Generator().manual_seed(settings.seed)
         self.index = QueryIndex(mapped_triples=mapped_triples, num_entities=num_entities, num_relations=num_relations)
         self.decoder = make_by_name("decoder", decoder_resolver, settings.decoder, settings.decoder_kwargs)
-        self.steering = HardnessSteering(settings.targets)
+        self.steering = HardnessSteering(settings.targets, min_spread=settings.min_spread)
         self.space: EntitySpace | None = None
         self.generator: Generator | None = None
         #: generated ids that samplers asked for, and those of them that stayed uniform, shared with worker processes
@@ -128,7 +129,8 @@ class GenerationEngine:
         difficulty = make_by_name(
             "difficulty", difficulty_resolver, self.settings.difficulty, self.settings.difficulty_kwargs
         )
-        # as the reference embedding, these depend on the triples only, so that runs of other seeds find them in the cache
+        # as the reference embedding, these depend on the triples only, so that runs of other seeds find them in the
+        # cache
         return World(
             index=self.index,
             types=EntityTypes.cluster(self.reference.entities, num_types=self.settings.num_types),
@@ -160,7 +162,11 @@ class GenerationEngine:
 
         :param space: the current entity vectors. The generator is kept while their dimension and device are.
         """
-        if self.generator is None or self.space is None or self.space.dim != space.dim:
+        if (
+            self.generator is None
+            or self.space is None
+            or (self.space.dim, self.space.device) != (space.dim, space.device)
+        ):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.settings.seed)
                 self.generator = self.make_generator(dim=space.dim)
@@ -222,10 +228,10 @@ class GenerationEngine:
             order = torch.randperm(self.index.num_queries, generator=self.random)
             if self.bank.shared:
                 # one query speaks for all that share its row, another one in each round
-                rows = self.bank.rows(order)
-                first = torch.full((self.bank.num_rows,), -1, dtype=torch.long)
-                first[rows] = order
-                order = first[first >= 0]
+                rows, position = self.bank.rows(order).sort(stable=True)
+                first = torch.ones_like(rows, dtype=torch.bool)
+                first[1:] = rows[1:] != rows[:-1]
+                order = order[position[first].sort().values]
             self._pending = order
         chosen, self._pending = self._pending[:size], self._pending[size:]
         return chosen
@@ -296,6 +302,10 @@ class GenerationEngine:
     def reference_space(self) -> EntitySpace:
         """Get the space of the reference embedding."""
         return reference_space(entities=self.reference.entities, relations=self.reference.relations)
+
+    def prepare(self) -> None:
+        """Make whatever is made once and takes long: the reference embedding, types, difficulty, and the bank."""
+        _ = self.world, self.bank
 
     def prepare_alone(self, *, fit_steps: int, use_tqdm: bool = True) -> None:
         """Fill the bank in the space of the reference embedding, without any model.

@@ -5,7 +5,7 @@ Its gradient reaches the model only: the vectors are made without gradient, from
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from pykeen.typing import FloatTensor, LongTensor
@@ -14,6 +14,7 @@ from torch.nn import functional
 from .bank import HEAD, TAIL
 from .curriculum import CurriculumState
 from .engine import GenerationEngine
+from .generation.space import forget_cached_vectors
 
 if TYPE_CHECKING:
     from pykeen.losses import Loss
@@ -27,8 +28,8 @@ __all__ = [
 class LatentLoss:
     r"""A margin loss of positives against generated vectors, $[\gamma - S(h, r, t) + S(h, r, \hat{x})]_+$.
 
-    The paper's loss is margin-based (from a secondary summary); $\gamma$ is the margin of the loss under training times the
-    curriculum's factor, 1 where it has none. Heads and tails take turns.
+    The paper's loss is margin-based (from a secondary summary); $\gamma$ is the margin of the loss under training times
+    the curriculum's factor, 1 where it has none. Heads and tails take turns.
 
     :param weight: the weight of this loss
     :param num_negatives: the number of generated vectors for each positive
@@ -39,7 +40,7 @@ class LatentLoss:
         self.weight = weight
         self.num_negatives = num_negatives
 
-    def supports(self, model: Model) -> bool:
+    def supports(self, model: Model) -> TypeGuard[ERModel[Any, Any, Any]]:
         """Tell whether the interaction of a model takes one vector for each entity.
 
         :param model: the model
@@ -53,7 +54,7 @@ class LatentLoss:
     def add_gradient(
         self,
         *,
-        model: Model,
+        model: ERModel[Any, Any, Any],
         loss: Loss,
         engine: GenerationEngine,
         positives: LongTensor,
@@ -78,15 +79,21 @@ class LatentLoss:
             kept = positives[:, 2 if side == HEAD else 0].cpu()
             rows = engine.index.find(kept, positives[:, 1].cpu(), side)
             known = rows >= 0
+            if not bool(known.any()):
+                continue
+            # what the batch's own loss has computed is used up by its gradient
+            forget_cached_vectors(model)
             vectors = engine.generate(rows[known])[:, chosen]
             error = self._margin_error(model, positives[known].to(model.device), vectors, side=side, margin=margin)
             error = self.weight * len(chosen) / self.num_negatives * error
             error.backward()
             total += error.item()
+        # the batch's own loss has the regularisation already
+        model.collect_regularization_term()
         return total
 
     def _margin_error(
-        self, model: ERModel, positives: LongTensor, vectors: FloatTensor, *, side: int, margin: float
+        self, model: ERModel[Any, Any, Any], positives: LongTensor, vectors: FloatTensor, *, side: int, margin: float
     ) -> FloatTensor:
         """Compare positives with generated vectors.
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from class_resolver import ClassResolver
@@ -67,22 +66,17 @@ def _add(resolver: ClassResolver[Any], cls: type[Any], synonyms: Sequence[str] =
     resolver.register(cls, synonyms=synonyms, raise_on_conflict=False)
 
 
-def _add_from(resolver: ClassResolver[Any], module: str, name: str) -> None:
-    """Register a class which is given by its name, importing its module."""
-    _add(resolver, getattr(importlib.import_module(module), name))
-
-
 def _register_training() -> None:
     """Register the second stage, once :mod:`pykeen.training` is complete."""
+    for _, module, _ in TRAINING:
+        if is_importing(module):
+            # the user has begun with this module of ours, and it has caused the import of PyKEEN
+            call_after_import(module, _register_training)
+            return
     training = importlib.import_module("pykeen.training")
     for resolver_name, module, name in TRAINING:
-        add = partial(_add_from, getattr(training, resolver_name), module, name)
         try:
-            if is_importing(module):
-                # the user has begun with this module of ours, and it has caused the import of PyKEEN
-                call_after_import(module, add)
-            else:
-                add()
+            _add(getattr(training, resolver_name), getattr(importlib.import_module(module), name))
         except (ImportError, AttributeError) as error:
             # the same policy that class-resolver has for plugins: PyKEEN must remain importable without them
             logger.warning("could not register %s.%s: %s", module, name, error)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from pykeen.training import SLCWATrainingLoop
-from pykeen.training.callbacks import TrainingCallbackHint, TrainingCallbackKwargsHint
+from pykeen.training.callbacks import callback_resolver
 
 from .callbacks import CurriculumTrainingCallback
 from .sampling import DiffusionAdaptiveNegativeSampler
@@ -24,44 +24,20 @@ class DANSKGCTrainingLoop(SLCWATrainingLoop):
     def __init__(self, **kwargs: Any) -> None:
         """Initialise the training loop.
 
-        :param kwargs: keyword-based parameters of :class:`pykeen.training.SLCWATrainingLoop`. Without a negative sampler, it
-            is :class:`pykeen_dans.sampling.DiffusionAdaptiveNegativeSampler`.
+        :param kwargs: keyword-based parameters of :class:`pykeen.training.SLCWATrainingLoop`. Without a negative
+            sampler, it is :class:`pykeen_dans.sampling.DiffusionAdaptiveNegativeSampler`.
         """
         if kwargs.get("negative_sampler") is None:
             kwargs["negative_sampler"] = DiffusionAdaptiveNegativeSampler
         super().__init__(**kwargs)
 
-    def _train(
-        self,
-        *args: Any,
-        callbacks: TrainingCallbackHint = None,
-        callbacks_kwargs: TrainingCallbackKwargsHint = None,
-        only_size_probing: bool = False,
-        **kwargs: Any,
-    ) -> list[float] | None:
+    def _train(self, *args: Any, **kwargs: Any) -> list[float] | None:
         """Train the model, with the curriculum callback beside those that were asked for."""
-        hints = [] if callbacks is None else [callbacks] if not isinstance(callbacks, list | tuple) else list(callbacks)
-        parameters = (
-            [callbacks_kwargs] * len(hints)
-            if not isinstance(callbacks_kwargs, list | tuple)
-            else list(callbacks_kwargs)
-        )
-        if not only_size_probing and not any(_is_curriculum(hint) for hint in hints):
-            hints.append(CurriculumTrainingCallback())
-            parameters.append(None)
-        return super()._train(
-            *args,
-            callbacks=hints,
-            callbacks_kwargs=parameters,
-            only_size_probing=only_size_probing,
-            **kwargs,
-        )
-
-
-def _is_curriculum(hint: Any) -> bool:
-    """Tell whether a hint for a callback is one for the curriculum callback."""
-    from pykeen.training.callbacks import callback_resolver
-
-    if isinstance(hint, str):
-        return callback_resolver.lookup(hint) is CurriculumTrainingCallback
-    return hint is CurriculumTrainingCallback or isinstance(hint, CurriculumTrainingCallback)
+        # size probing comes without the user's callbacks; its samplers share the coupling of the training around it
+        if not kwargs.get("only_size_probing"):
+            hints, parameters = kwargs.get("callbacks"), kwargs.get("callbacks_kwargs")
+            made = callback_resolver.make_many(hints, parameters) if hints else []
+            if not any(isinstance(callback, CurriculumTrainingCallback) for callback in made):
+                made.append(CurriculumTrainingCallback())
+            kwargs |= {"callbacks": made, "callbacks_kwargs": None}
+        return super()._train(*args, **kwargs)

@@ -1,0 +1,1 @@
+"""Networks and numerics of generation, with no sampler among them."""

@@ -104,8 +104,8 @@ class FitReport:
 class Generator(nn.Module, ABC):
     """A network that makes vectors of plausible but wrong answers to queries, at several levels of hardness.
 
-    A generator is made for spaces of one dimension. It is trained on positives, in rounds that may be far apart, and never
-    passes a gradient into the space it is shown.
+    A generator is made for spaces of one dimension. It is trained on positives, in rounds that may be far apart, and
+    never passes a gradient into the space it is shown.
     """
 
     #: The number of hardness bands, easy first

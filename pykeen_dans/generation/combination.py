@@ -1,16 +1,16 @@
 """How a kept entity and a relation are combined into one vector of the entity space.
 
-For a factorisation model the plausibility of an entity is a comparison with such a vector: DistMult's score is the inner
-product of the tail with ``head * relation``, RotatE's the distance of the tail from the rotated head. A generator that is
-given this vector need not learn the model's geometry first. Each combination knows both directions, from the head to the
-tail and back. Models whose way to combine is none of these are conditioned on the kept entity and a learned vector of the
-relation instead (see :mod:`pykeen_dans.generation.denoiser`).
+For a factorisation model the plausibility of an entity is a comparison with such a vector: DistMult's score is the
+inner product of the tail with ``head * relation``, RotatE's the distance of the tail from the rotated head. A generator
+that is given this vector need not learn the model's geometry first. Each combination knows both directions, from the
+head to the tail and back. Models whose way to combine is none of these are conditioned on the kept entity and a learned
+vector of the relation instead (see :mod:`pykeen_dans.generation.denoiser`).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from class_resolver import ClassResolver
@@ -105,12 +105,12 @@ class RotationCombination(ComplexProductCombination):
 
 #: A resolver for combinations
 combination_resolver: ClassResolver[Combination] = ClassResolver.from_subclasses(
-    base=Combination,
+    base=Combination,  # type: ignore[type-abstract]
     default=TranslationCombination,
 )
 
 
-def combination_for(interaction: Interaction) -> Combination | None:
+def combination_for(interaction: Interaction[Any, Any, Any]) -> Combination | None:
     """Look up how an interaction combines entity and relation.
 
     :param interaction: the interaction of a model

@@ -1,13 +1,13 @@
 """From generated vectors to entity ids.
 
-The papers score generated vectors themselves; PyKEEN's losses, filterers and trackers want ids. A decoder finds entities near
-a vector. Taking the *nearest* ones is ruinous: a small set of neighbours, the same at each refresh, is pushed down again
-and again until the model collapses (measured: CoDEx-S, MRR .200 against .350 of uniform sampling). What works is a *spread*:
-a draw from the nearest few per cent of all entities, whatever their number.
+The papers score generated vectors themselves; PyKEEN's losses, filterers and trackers want ids. A decoder finds
+entities near a vector. Taking the *nearest* ones is ruinous: a small set of neighbours, the same at each refresh, is
+pushed down again and again until the model collapses (measured: CoDEx-S, MRR .200 against .350 of uniform sampling).
+What works is a *spread*: a draw from the nearest few per cent of all entities, whatever their number.
 
-The spread need not search all entities. Among a random pool of ``k / spread`` entities, the ``k`` nearest to a vector are a
-draw of size ``k`` from the nearest ``spread`` of all, up to the luck of the pool. So the cost of a query does not grow
-with the number of entities.
+The spread need not search all entities. Among a random pool of ``k / spread`` entities, the ``k`` nearest to a vector
+are a draw of size ``k`` from the nearest ``spread`` of all, up to the luck of the pool. So the cost of a query does not
+grow with the number of entities.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from pykeen.typing import FloatTensor, LongTensor
 from torch import Tensor
 from torch.nn import functional
 
-from .space import EntitySpace
 from ..bank import QueryIndex
 from ..validation import validate_positive
+from .space import EntitySpace
 
 __all__ = [
     "Decoder",
@@ -257,4 +257,7 @@ class SoftmaxDecoder(SpreadDecoder):
 
 
 #: A resolver for decoders
-decoder_resolver: ClassResolver[Decoder] = ClassResolver.from_subclasses(base=Decoder, default=SpreadDecoder)
+decoder_resolver: ClassResolver[Decoder] = ClassResolver.from_subclasses(
+    base=Decoder,  # type: ignore[type-abstract]
+    default=SpreadDecoder,
+)

@@ -1,9 +1,9 @@
 """The condition-constrained denoiser of DANS-KGC.
 
 The paper's denoiser is an MLP conditioned on the type of the replaced entity and on the neighbourhood, the kept entity
-with the relation (from a secondary summary of the paper, which gives no layout). The layout is our choice: residual blocks with
-feature-wise linear modulation (FiLM) by timestep and condition. The condition of a query stays the same over all steps of
-a chain, so it is encoded once for all of them; a step then costs no more than a small MLP.
+with the relation (from a secondary summary of the paper, which gives no layout). The layout is our choice: residual
+blocks with feature-wise linear modulation (FiLM) by timestep and condition. The condition of a query stays the same
+over all steps of a chain, so it is encoded once for all of them; a step then costs no more than a small MLP.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import torch
 from pykeen.typing import FloatTensor, LongTensor
 from torch import nn
 from torch.nn import functional
+
+from ..validation import validate_at_least, validate_share
 
 __all__ = [
     "Condition",
@@ -103,6 +105,9 @@ class Denoiser(nn.Module):
     :param conditioned: whether to use the condition at all. Without it, this is the paper's ablation "w/o CCD".
     """
 
+    #: shape: (num_timesteps + 1, hidden_dim) the embeddings of all timesteps
+    timesteps: FloatTensor
+
     def __init__(
         self,
         *,
@@ -116,8 +121,11 @@ class Denoiser(nn.Module):
     ) -> None:
         """Initialise the denoiser, so that it predicts no noise at first."""
         super().__init__()
-        self.num_blocks = num_blocks
-        self.hidden_dim = hidden_dim
+        validate_share("condition_dropout", condition_dropout)
+        self.num_blocks = validate_at_least("num_blocks", num_blocks, 1)
+        self.hidden_dim = validate_at_least("hidden_dim", hidden_dim, 2)
+        if hidden_dim % 2:
+            raise ValueError(f"hidden_dim={hidden_dim} is odd; choose an even number, e.g. {hidden_dim + 1}.")
         self.conditioned = conditioned
         self.encoder = ConditionEncoder(
             dim=dim, num_relations=num_relations, hidden_dim=hidden_dim, dropout=condition_dropout

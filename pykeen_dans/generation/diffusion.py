@@ -1,14 +1,15 @@
 r"""Conditional diffusion over entity vectors, with hardness bands along the reverse process.
 
-DANS-KGC takes its negatives at several timesteps of the reverse process: early, noisy ones are easy, late ones hard (from a
-secondary summary of the paper). With $\bar\alpha_t$ the share of signal at timestep $t$, a vector is noised to
-$x_t = \sqrt{\bar\alpha_t} x_0 + \sqrt{1 - \bar\alpha_t} \epsilon$ and the denoiser is trained to predict $\epsilon$ (Ho et al.,
-2020; the paper calls the squared error $L_{Diff}$).
+DANS-KGC takes its negatives at several timesteps of the reverse process: early, noisy ones are easy, late ones hard
+(from a secondary summary of the paper). With $\bar\alpha_t$ the share of signal at timestep $t$, a vector is noised to
+$x_t = \sqrt{\bar\alpha_t} x_0 + \sqrt{1 - \bar\alpha_t} \epsilon$ and the denoiser is trained to predict $\epsilon$ (Ho
+et al., 2020; the paper calls the squared error $L_{Diff}$).
 
-Two choices are ours. The network is preconditioned: it only corrects the best linear prediction, $\hat\epsilon =
-\sqrt{1 - \bar\alpha_t} x_t + \sqrt{\bar\alpha_t} F(x_t)$, so that an untrained one is already right about Gaussian vectors and
-a few hundred steps teach it the rest ($F$ is the "velocity" of Salimans & Ho, 2022). And sampling takes a few strided
-deterministic steps (DDIM; Song et al., 2021) that contain the bands; the full ancestral chain can be selected.
+Two choices are ours. The network is preconditioned: it only corrects the best linear prediction,
+$\hat\epsilon = \sqrt{1 - \bar\alpha_t} x_t + \sqrt{\bar\alpha_t} F(x_t)$, so that an untrained one is already right
+about Gaussian vectors and a few hundred steps teach it the rest ($F$ is the "velocity" of Salimans & Ho, 2022). And
+sampling takes a few strided deterministic steps (DDIM; Song et al., 2021) that contain the bands; the full ancestral
+chain can be selected.
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from class_resolver import HintOrType, OptionalKwargs
 from pykeen.typing import FloatTensor, LongTensor
 
+from ..bank import QueryBatch
+from ..validation import make_by_name, validate_at_least, validate_bands, validate_choice, validate_positive
 from .base import Budget, FitReport, Generator, World
 from .denoiser import Condition, Denoiser
 from .gaussian import GaussianPrior
 from .schedule import NoiseSchedule, ddim_step, ddpm_step, noise_schedule_resolver, strided_timesteps
 from .space import EntitySpace
-from ..bank import QueryBatch
-from ..validation import make_by_name, validate_at_least, validate_bands, validate_choice, validate_positive
 
 __all__ = [
     "DiffusionGenerator",
@@ -232,8 +233,8 @@ class DiffusionGenerator(Generator):
         x_t = abar.sqrt() * x0 + (1 - abar).sqrt() * noise
         with torch.enable_grad():
             start, _, deviation = self.predict_start(x_t, timesteps, abar, self.encode(condition))
-            # the error of the noise is a multiple of this one, by a factor that is tiny where noise prevails; in units of
-            # what the prior leaves open all timesteps teach alike
+            # the error of the noise is a multiple of this one, by a factor that is tiny where noise prevails; in units
+            # of what the prior leaves open all timesteps teach alike
             error = (start - x0) / deviation
             loss = error.abs().mean() if self.loss == "l1" else error.pow(2).mean()
             self.optimizer.zero_grad(set_to_none=True)

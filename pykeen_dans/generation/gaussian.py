@@ -1,10 +1,10 @@
 r"""The linear-Gaussian part of the denoiser, refitted in closed form.
 
 Between two epochs there is time for a dozen gradient steps, while the model under training moves all of its vectors. So
-whatever can be known without gradient steps is not left to them: given its condition $c$, an entity vector is taken to be
-$x_0 \sim N(W c, s^2)$, with $W$ from a ridge regression over some thousand positives and $s^2$ from its residuals. The best
-estimate of $x_0$ from a noisy $x_t$ then has a closed form, which the network only has to correct. This is our choice;
-without conditions or before the first fit it is the estimate for standard normal vectors.
+whatever can be known without gradient steps is not left to them: given its condition $c$, an entity vector is taken to
+be $x_0 \sim N(W c, s^2)$, with $W$ from a ridge regression over some thousand positives and $s^2$ from its residuals.
+The best estimate of $x_0$ from a noisy $x_t$ then has a closed form, which the network only has to correct. This is our
+choice; without conditions or before the first fit it is the estimate for standard normal vectors.
 """
 
 from __future__ import annotations

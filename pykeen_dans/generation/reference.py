@@ -83,8 +83,8 @@ class ReferencePlan:
         million triples are seen. A graph with more triples than that is seen in part only, by a random sample. The
         batch is a power of 2 around a 32nd of the triples, between 256 and 2 048, or around a 32nd of the entities if
         that is more (at most 65 536), since each update costs time for each entity. So the time is bounded for any
-        number of triples (2 minutes on one core for 10 million triples of a million entities), and memory holds four
-        copies of the vectors and one batch.
+        number of triples (some 2 minutes on one core for 10 million triples of a million entities), and memory holds
+        four copies of the vectors and one batch.
 
         :param num_triples: the number of triples
         :param num_entities: the number of entities

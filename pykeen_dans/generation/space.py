@@ -1,16 +1,17 @@
 """The space in which negatives are generated.
 
 Diffusion adds noise of unit variance, so that the vectors it is given must have unit variance too: an embedding whose
-rows have unit *norm* has a variance of ``1 / dim`` in each dimension, noise drowns it, and all hardness bands look alike.
-An :class:`EntitySpace` standardises the vectors of a model, keeps the statistics to find the way back, and shows complex
-vectors through their real view.
+rows have unit *norm* has a variance of ``1 / dim`` in each dimension, noise drowns it, and all hardness bands look
+alike. An :class:`EntitySpace` standardises the vectors of a model, keeps the statistics to find the way back, and shows
+complex vectors through their real view.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
-
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,6 +24,8 @@ __all__ = [
     "EntitySpace",
     "NonFiniteSpaceError",
     "UnsupportedModelError",
+    "evaluating",
+    "forget_cached_vectors",
     "live_space",
     "reference_space",
 ]
@@ -95,13 +98,17 @@ class EntitySpace:
 
         :raises NonFiniteSpaceError: if a value is NaN or infinite
         """
+        # nothing that is done in a space reaches the model
+        entities = entities.detach()
+        relations = None if relations is None else relations.detach()
+        for name, vectors in (("entities", entities), ("relations", relations)):
+            if vectors is not None and not (finite := torch.isfinite(real_view(vectors))).all():
+                bad = int((~finite).any(dim=-1).sum())
+                raise NonFiniteSpaceError(
+                    f"{name}: {bad} of {finite.shape[0]} vectors are NaN or infinite; lower the learning rate or clip "
+                    f"gradients."
+                )
         flat = real_view(entities)
-        if not torch.isfinite(flat).all():
-            bad = int((~torch.isfinite(flat)).any(dim=-1).sum())
-            raise NonFiniteSpaceError(
-                f"entities: {bad} of {flat.shape[0]} entity vectors are NaN or infinite; lower the learning rate or "
-                f"clip gradients."
-            )
         mean = flat.mean(dim=0)
         deviation = flat.std(dim=0, unbiased=False)
         deviation = torch.where(deviation > _MINIMUM_DEVIATION, deviation, 1.0)
@@ -178,6 +185,41 @@ def reference_space(*, entities: FloatTensor, relations: FloatTensor) -> EntityS
     return EntitySpace.create(entities=entities, relations=relations, combination=TranslationCombination())
 
 
+def forget_cached_vectors(model: Model) -> None:
+    """Make encoders, as that of RGCN, compute their vectors anew; they keep them until the next optimiser step.
+
+    :param model: the model
+    """
+    # imported late, since this module is imported while PyKEEN may be half imported
+    from pykeen.nn import Embedding
+    from pykeen.regularizers import Regularizer
+
+    for module in model.modules():
+        # embeddings keep nothing, and regularisers would lose their term
+        if module is not model and not isinstance(module, Embedding | Regularizer):
+            getattr(module, "post_parameter_update", int)()
+
+
+@contextlib.contextmanager
+def evaluating(model: Model) -> Iterator[None]:
+    """Read a model between two steps of its training: in evaluation mode, without gradients, and leaving no trace.
+
+    :param model: the model
+
+    :yields: nothing
+    """
+    training = model.training
+    model.eval()
+    forget_cached_vectors(model)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
+        # vectors without gradients would cut the encoder off from the next training step
+        forget_cached_vectors(model)
+
+
 def live_space(model: Model) -> EntitySpace:
     """Make the space of a model under training, from detached copies of its current vectors.
 
@@ -195,9 +237,7 @@ def live_space(model: Model) -> EntitySpace:
         raise UnsupportedModelError(
             f"model={type(model).__name__} has no entity representations (it is no pykeen.models.ERModel)."
         )
-    training = model.training
-    model.eval()
-    with torch.no_grad():
+    with evaluating(model):
         entities = model.entity_representations[0](indices=None).detach().clone()
         combination = combination_for(model.interaction)
         relations = None
@@ -205,7 +245,6 @@ def live_space(model: Model) -> EntitySpace:
             relations = model.relation_representations[0](indices=None).detach().clone()
             if relations.shape[1:] != entities.shape[1:]:
                 relations = None
-    model.train(training)
     return EntitySpace.create(
         entities=entities,
         relations=relations,

@@ -1,8 +1,8 @@
 """Types of entities: K-means clusters of the reference embedding.
 
-The paper conditions the denoiser on "the type, a K-means cluster" (from a secondary summary). The clusters are made once, in the
-space of the pre-trained reference embedding; their centroids are then taken in whatever space negatives are generated in,
-so that a type stays the same type while the model under training moves its vectors.
+The paper conditions the denoiser on "the type, a K-means cluster" (from a secondary summary). The clusters are made
+once, in the space of the pre-trained reference embedding; their centroids are then taken in whatever space negatives
+are generated in, so that a type stays the same type while the model under training moves its vectors.
 """
 
 from __future__ import annotations

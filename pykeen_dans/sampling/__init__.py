@@ -1,4 +1,7 @@
-"""Samplers whose negatives are generated. Each differs from the others in its generator and its spaces, and in nothing else."""
+"""Samplers whose negatives are generated.
+
+Each differs from the others in its generator and its spaces, and in nothing else.
+"""
 
 from .base import GeneratedNegativeSampler
 from .diffusion_adaptive import DiffusionAdaptiveNegativeSampler

@@ -1,8 +1,8 @@
 """The common base of samplers whose negatives are generated: draw, mix, and nothing about networks.
 
-A batch is made in three moves, none of which runs a network. All negatives are drawn uniformly, heads and tails in turn. For a
-share of them, the ids are then read from the bank: one search for the queries of the positives, and one gather. Where the
-bank has nothing, the uniform draw stays.
+A batch is made in three moves, none of which runs a network. All negatives are drawn uniformly, heads and tails in
+turn. For a share of them, the ids are then read from the bank: one search for the queries of the positives, and one
+gather. Where the bank has nothing, the uniform draw stays.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from pykeen.sampling.filtering import Filterer
 from pykeen.typing import LABEL_HEAD, LABEL_TAIL, BoolTensor, LongTensor, MappedTriples, Target
 
 from ..bank import HEAD, TAIL
-from ..coupling import Coupling, alone_engine
+from ..coupling import Coupling, alone_engine, take_over
 from ..curriculum import Curriculum, CurriculumState, curriculum_resolver
-from ..difficulty import Difficulty
+from ..difficulty import Difficulty, difficulty_resolver
 from ..engine import EngineSettings, GenerationEngine
 from ..generation.base import Generator
 from ..generation.decoder import Decoder
@@ -53,6 +53,7 @@ class GeneratedNegativeSampler(NegativeSampler):
     :param curriculum: the curriculum, see :data:`pykeen_dans.curriculum.curriculum_resolver`
     :param curriculum_kwargs: its parameters, for example the ``share`` of generated negatives
     :param targets: the target rank percentile of each hardness band under the live model, easy first
+    :param min_spread: the smallest share of all entities, those nearest to a generated vector, that is drawn from
     :param num_slots: the number of ids kept for each query and band
     :param memory: the upper limit of the bank, in MiB
     :param decoder: the decoder, see :data:`pykeen_dans.generation.decoder.decoder_resolver`
@@ -87,6 +88,7 @@ class GeneratedNegativeSampler(NegativeSampler):
         curriculum: HintOrType[Curriculum],
         curriculum_kwargs: Mapping[str, Any] | None,
         targets: Sequence[float],
+        min_spread: float,
         num_slots: int,
         memory: float,
         decoder: HintOrType[Decoder],
@@ -117,6 +119,8 @@ class GeneratedNegativeSampler(NegativeSampler):
         validate_at_least("num_slots", num_slots, 1)
         validate_at_least("fit_steps", fit_steps, 0)
         validate_positive("memory", memory)
+        if num_types is not None:
+            validate_at_least("num_types", num_types, 1)
         if self.num_entities < 2:
             raise ValueError(
                 f"num_entities={self.num_entities}: nothing can replace the only entity; at least 2 are needed."
@@ -127,6 +131,7 @@ class GeneratedNegativeSampler(NegativeSampler):
         self.curriculum = make_by_name("curriculum", curriculum_resolver, curriculum, curriculum_kwargs)
         settings = EngineSettings(
             targets=tuple(targets),
+            min_spread=min_spread,
             num_slots=num_slots,
             memory=memory,
             decoder=decoder,
@@ -141,26 +146,33 @@ class GeneratedNegativeSampler(NegativeSampler):
         #: the number of positives seen, in shared memory, so that worker processes advance it too
         self.num_seen = torch.zeros((), dtype=torch.long).share_memory_()
         self._turns: BoolTensor | None = None
-        self._table: tuple[CurriculumState, LongTensor] | None = None
+        self._table: tuple[CurriculumState, int, LongTensor] | None = None
         self.coupling = coupling
+        make_generator = functools.partial(self.generator_cls, num_relations=self.num_relations, **generator_options)
+        # for their checks alone: both are made for use when their space is known, which may be an epoch later
+        make_by_name("difficulty", difficulty_resolver, difficulty, difficulty_kwargs)
+        with torch.random.fork_rng(devices=[]):
+            make_generator(dim=1)
         make = functools.partial(
             GenerationEngine,
             mapped_triples=mapped_triples,
             num_entities=self.num_entities,
             num_relations=self.num_relations,
             settings=settings,
-            make_generator=functools.partial(self.generator_cls, num_relations=self.num_relations, **generator_options),
+            make_generator=make_generator,
         )
-        if coupling is not None:
-            self.engine = coupling.engine_for(make, curriculum=self.curriculum)
-            return
-        key = content_key(
-            triples=mapped_triples,
-            num_entities=self.num_entities,
-            num_relations=self.num_relations,
-            options=repr((type(self), settings, dict(generator_options), fit_steps)),
-        )
-        self.engine = alone_engine(key, make, fit_steps=fit_steps)
+        # PyKEEN's validation loss makes its data loader in inference mode, in which nothing can be trained
+        with torch.inference_mode(False):
+            if coupling is not None:
+                self.engine = coupling.engine_for(make, curriculum=self.curriculum)
+                return
+            key = content_key(
+                triples=mapped_triples,
+                num_entities=self.num_entities,
+                num_relations=self.num_relations,
+                options=repr((type(self), settings, dict(generator_options), fit_steps)),
+            )
+            self.engine = alone_engine(key, make, fit_steps=fit_steps)
 
     def couple(self, coupling: Coupling) -> Coupling:
         """Couple a sampler that exists already, by which its engine follows a callback from now on.
@@ -169,7 +181,7 @@ class GeneratedNegativeSampler(NegativeSampler):
 
         :returns: the coupling
         """
-        coupling.engine_for(lambda: self.engine, curriculum=self.curriculum)
+        coupling.engine_for(lambda: take_over(self.engine), curriculum=self.curriculum)
         self.coupling = coupling
         return coupling
 
@@ -183,18 +195,21 @@ class GeneratedNegativeSampler(NegativeSampler):
         epoch = math.floor(progress * self.horizon) / self.horizon
         return self.curriculum(epoch, num_bands=self.engine.num_bands)
 
-    def _offsets(self, state: CurriculumState) -> LongTensor:
-        """Lay out where to read in a row of the bank, each slot as often as its band's weight asks for."""
-        if self._table is None or self._table[0] is not state and self._table[0] != state:
+    def _starts(self, state: CurriculumState, depth: int) -> LongTensor:
+        """Lay out where to begin to read in a row of the bank, each band as often as its weight asks for.
+
+        :param state: what the curriculum asks for
+        :param depth: the number of neighbouring slots that are read
+
+        :returns: shape: (k,) positions in a row
+        """
+        if self._table is None or self._table[0] != state or self._table[1] != depth:
             num_slots = self.engine.settings.num_slots
-            repeats = [max(1, round(_TABLE_SIZE * weight / num_slots)) for weight in state.weights]
-            self._table = (
-                state,
-                torch.cat(
-                    [(band * num_slots + torch.arange(num_slots)).repeat(count) for band, count in enumerate(repeats)]
-                ),
-            )
-        return self._table[1]
+            first = torch.arange(max(1, num_slots - depth + 1))
+            repeats = [max(1, round(_TABLE_SIZE * weight / len(first))) for weight in state.weights]
+            bands = [(band * num_slots + first).repeat(count) for band, count in enumerate(repeats)]
+            self._table = (state, depth, torch.cat(bands))
+        return self._table[2]
 
     # docstr-coverage: inherited
     def corrupt_batch(self, positive_batch: LongTensor) -> LongTensor:  # noqa: D102
@@ -210,11 +225,7 @@ class GeneratedNegativeSampler(NegativeSampler):
         wanted = state.share * self.num_negs_per_pos
         if wanted > 0:
             self._replace_from_bank(
-                replacement,
-                queries=self._queries(head, relation, tail),
-                corrupts_head=corrupts_head,
-                wanted=wanted,
-                offsets=self._offsets(state),
+                replacement, queries=self._queries(head, relation, tail), wanted=wanted, state=state
             )
         self.num_seen += len(positives)
         negatives = torch.stack(
@@ -239,46 +250,45 @@ class GeneratedNegativeSampler(NegativeSampler):
             self._turns = torch.tensor(self.sides)[turn] == HEAD
         return self._turns[: shape[0]]
 
-    def _queries(self, head: LongTensor, relation: LongTensor, tail: LongTensor) -> tuple[LongTensor, LongTensor]:
-        """Find the queries of positives in the index, first those for heads, then those for tails."""
-        index = self.engine.index
-        nothing = relation.new_full((), -1).expand(relation.shape)
-        return (
-            index.find(tail, relation, HEAD) if HEAD in self.sides else nothing,
-            index.find(head, relation, TAIL) if TAIL in self.sides else nothing,
-        )
+    def _queries(self, head: LongTensor, relation: LongTensor, tail: LongTensor) -> LongTensor:
+        """Find the queries of positives in the index, for each side that is corrupted, -1 where there is none."""
+        kept = torch.stack([tail if side == HEAD else head for side in self.sides])
+        return self.engine.index.find(kept, relation, torch.tensor(self.sides)[:, None])
 
     def _replace_from_bank(
-        self,
-        replacement: LongTensor,
-        *,
-        queries: tuple[LongTensor, LongTensor],
-        corrupts_head: BoolTensor,
-        wanted: float,
-        offsets: LongTensor,
+        self, replacement: LongTensor, *, queries: LongTensor, wanted: float, state: CurriculumState
     ) -> None:
         """Replace the first entities of each positive by generated ones, in place.
 
         :param replacement: shape: (n, num_negs_per_pos) random entities
-        :param queries: shape: (n,) each, the queries for heads and for tails, -1 where there is none
-        :param corrupts_head: shape: (n, num_negs_per_pos) which of them replace the head
+        :param queries: shape: (num_sides, n) the queries of the positives
         :param wanted: the mean number of generated negatives for each positive
-        :param offsets: shape: (k,) where to read in a row of the bank
+        :param state: what the curriculum asks for
         """
-        index, bank = self.engine.index, self.engine.bank
+        bank = self.engine.bank
+        num_sides, size = queries.shape
         num_columns = math.ceil(wanted)
-        query = torch.where(corrupts_head[:, :num_columns], queries[0][:, None], queries[1][:, None])
-        choice = offsets.take(torch.randint(len(offsets), size=query.shape))
-        ids = bank.ids.take(bank.rows(query.clamp(min=0)) * bank.row_size + choice)
-        usable = (ids >= 0) & (query >= 0)
+        depth = math.ceil(num_columns / num_sides)
+        if num_sides > 1:
+            # the sides take turns, and every other positive begins with the other one
+            queries = torch.where(torch.arange(size) % 2 == 0, queries, queries.flip(0))
+        # one band for each query, and neighbouring slots of it: these share a line of the processor's cache
+        starts = self._starts(state, depth)
+        begin = bank.rows(queries) * bank.row_size + starts.take(torch.randint(len(starts), size=queries.shape))
+        step = torch.arange(depth) % bank.num_slots
+        ids = bank.read(begin.T[:, None, :] + step[:, None]).view(size, -1)[:, :num_columns]
+        usable = ids >= 0
         if bank.shared:
-            usable &= ~index.is_answer(query, ids)
+            usable &= ~self.engine.index.is_answer(queries.T.repeat(1, depth)[:, :num_columns], ids)
+        num_wanted = size * num_columns
         if num_columns > wanted:
             # the last one only for as many positives as make up the mean
-            usable[:, -1] &= torch.rand(len(query)) < wanted - (num_columns - 1)
+            chosen = torch.rand(size) < wanted - (num_columns - 1)
+            usable[:, -1] &= chosen
+            num_wanted -= size - int(chosen.sum())
         generated = replacement[:, :num_columns]
         torch.where(usable, ids.long(), generated, out=generated)
-        self.engine.count(wanted=query.numel(), fallback=query.numel() - int(usable.sum()))
+        self.engine.count(wanted=num_wanted, fallback=num_wanted - int(usable.sum()))
 
 
 _SIDES = {LABEL_HEAD: HEAD, LABEL_TAIL: TAIL}

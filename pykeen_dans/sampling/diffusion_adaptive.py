@@ -1,9 +1,9 @@
 """Difficulty-aware conditional diffusion, after DANS-KGC (Li & Huang, 2025).
 
-The method has three parts: the *difficulty* of each entity modulates how much noise it gets; a *conditional diffusion* makes
-negatives at four timesteps, four bands of hardness; a *curriculum* shifts from easy to hard while the model trains. This is a
-re-implementation from the paper's abstract and a secondary summary: no code was published, and most formulas are our choice (each
-module says which).
+The method has three parts: the *difficulty* of each entity modulates how much noise it gets; a *conditional diffusion*
+makes negatives at four timesteps, four bands of hardness; a *curriculum* shifts from easy to hard while the model
+trains. This is a re-implementation from the paper's abstract and a secondary summary: no code was published, and most
+formulas are our choice (each module says which).
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from docdata import parse_docdata
 from pykeen.sampling.filtering import Filterer
 from pykeen.typing import MappedTriples, Target
 
-from .base import GeneratedNegativeSampler
 from ..coupling import Coupling
 from ..curriculum import Curriculum
 from ..difficulty import Difficulty
@@ -24,6 +23,7 @@ from ..generation.base import Generator
 from ..generation.decoder import Decoder
 from ..generation.diffusion import DiffusionGenerator
 from ..generation.schedule import NoiseSchedule
+from .base import GeneratedNegativeSampler
 
 __all__ = [
     "DiffusionAdaptiveNegativeSampler",
@@ -44,7 +44,15 @@ class DiffusionAdaptiveNegativeSampler(GeneratedNegativeSampler):
 
     generator_cls: ClassVar[type[Generator]] = DiffusionGenerator
     hpo_default: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "num_negs_per_pos": {"type": int, "low": 1, "high": 100, "log": True},
+        **GeneratedNegativeSampler.hpo_default,
+        "curriculum": {"type": "categorical", "choices": ["exponential", "linear", "constant", "reversed"]},
+        "difficulty": {"type": "categorical", "choices": ["learned", "degree", "constant"]},
+        "num_slots": {"type": int, "low": 4, "high": 7, "scale": "power_two"},  # [16, 128]
+        "num_steps": {"type": int, "low": 2, "high": 8},
+        "hidden_dim": {"type": int, "low": 5, "high": 8, "scale": "power_two"},  # [32, 256]
+        "num_blocks": {"type": int, "low": 1, "high": 3},
+        "learning_rate": {"type": float, "low": 5e-4, "high": 1e-2, "log": True},
+        "condition_dropout": {"type": float, "low": 0.0, "high": 0.5, "q": 0.1},
     }
 
     def __init__(
@@ -60,7 +68,8 @@ class DiffusionAdaptiveNegativeSampler(GeneratedNegativeSampler):
         corruption_scheme: Collection[Target] | None = None,
         curriculum: HintOrType[Curriculum] = None,
         curriculum_kwargs: Mapping[str, Any] | None = None,
-        targets: Sequence[float] = (0.2, 0.1, 0.05, 0.02),
+        targets: Sequence[float] = (0.2, 0.15, 0.1, 0.05),
+        min_spread: float = 0.1,
         num_slots: int = 16,
         memory: float = 256.0,
         decoder: HintOrType[Decoder] = None,
@@ -104,6 +113,7 @@ class DiffusionAdaptiveNegativeSampler(GeneratedNegativeSampler):
             curriculum=curriculum,
             curriculum_kwargs=curriculum_kwargs,
             targets=targets,
+            min_spread=min_spread,
             num_slots=num_slots,
             memory=memory,
             decoder=decoder,
