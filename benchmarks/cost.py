@@ -1,4 +1,4 @@
-"""What generated negatives cost: the hot path, whole epochs, and memory, as ratios to the basic sampler on the same machine.
+"""What generated negatives cost: the hot path, whole epochs, and memory, as ratios to the basic sampler.
 
 python benchmarks/cost.py --dataset FB15k237
 """

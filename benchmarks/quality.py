@@ -1,7 +1,7 @@
 """Quality at equal budget: the same recipe, number of negatives and epochs, other negatives.
 
-Each row is one training: the recipe that was tuned for the basic sampler (see ``tune.py``), a variant of the sampler, a seed.
-Rows are JSON lines, so that an interrupted run is resumed; ``tables.py`` makes the tables of the documentation from them.
+Each row is one training: the recipe that was tuned for the basic sampler (see ``tune.py``), a variant of the sampler, a
+seed. Rows are JSON lines, so that an interrupted run is resumed; ``tables.py`` makes the tables of them.
 Nothing is selected on test triples, which are ranked once, after the last epoch.
 
     python benchmarks/quality.py --only codexsmall-complex --seeds 5

@@ -7,7 +7,6 @@ take, and is reported to PyKEEN's result tracker.
 
 from __future__ import annotations
 
-import inspect
 import logging
 import math
 import time
@@ -19,6 +18,7 @@ from pykeen.training.callbacks import TrainingCallback
 
 from .coupling import Coupling
 from .engine import GenerationEngine
+from .epochs import num_epochs_of_training
 from .generation.base import Budget
 from .generation.space import EntitySpace, NonFiniteSpaceError, UnsupportedModelError, live_space
 from .latent import LatentLoss
@@ -31,6 +31,8 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+#: Less than any refresh takes, but enough for one to begin
+_LEAST_SECONDS = 1e-3
 #: The prefix of all metrics in PyKEEN's result tracker
 _PREFIX = "negatives"
 
@@ -114,13 +116,24 @@ class CurriculumTrainingCallback(TrainingCallback):
                 f"curriculum callback to do; use training_loop='slcwa' with negative_sampler='dans_kgc', or drop the "
                 f"callback."
             )
-        self._horizon = self.num_epochs or _num_epochs_of(training_loop)
+        horizon = self.num_epochs or num_epochs_of_training()
+        if horizon is None:
+            raise ValueError(
+                "num_epochs=None can only be found out inside of training_loop.train(); pass num_epochs to the "
+                "curriculum callback."
+            )
+        self._horizon = horizon
         # epochs are finished already when a training is resumed
         self.coupling = _couple(training_loop, Coupling(progress=training_loop._epoch / self._horizon))
         if self.adapt_margin:
             self._margin = getattr(training_loop.loss, "margin", None)
-            if self._margin is None:
-                self._warn("margin", "adapt_margin=True has no effect: %s has no margin.", type(self.loss).__name__)
+            if not self._margin:
+                self._warn(
+                    "margin",
+                    "adapt_margin=True has no effect: the margin of %s is %s.",
+                    type(self.loss).__name__,
+                    self._margin,
+                )
 
     # docstr-coverage: inherited
     def pre_batch(self, **kwargs: Any) -> None:  # noqa: D102
@@ -219,7 +232,9 @@ class CurriculumTrainingCallback(TrainingCallback):
         if self.training_loop.mode is None:
             percentiles = engine.steer(self.model)
         by_count = self.refresh_queries is not None
-        left = max((budget.seconds or 0.0) - budget.elapsed, 0.0)
+        # however short the time is, something is refreshed; the epochs after it pay it back
+        least = _LEAST_SECONDS if self._allowance > 0 else 0.0
+        left = max((budget.seconds or 0.0) - budget.elapsed, least)
         refresh = engine.refresh(Budget(units=self.refresh_queries, seconds=None if by_count else left))
         metrics = dict(fit.metrics)
         metrics.update(
@@ -273,20 +288,3 @@ def _couple(training_loop: SLCWATrainingLoop, coupling: Coupling) -> Coupling:
         )
     training_loop.negative_sampler_kwargs = {**(training_loop.negative_sampler_kwargs or {}), "coupling": coupling}
     return coupling
-
-
-def _num_epochs_of(training_loop: TrainingLoop[Any]) -> int:
-    """Read the number of epochs off the frame of the training that registers its callbacks.
-
-    PyKEEN passes the number of epochs to no callback, and a curriculum needs to know where it ends. This reads one
-    local variable, and changes nothing.
-    """
-    frame = inspect.currentframe()
-    while frame is not None:
-        if frame.f_code.co_name == "_train" and frame.f_locals.get("self") is training_loop:
-            return validate_at_least("num_epochs", frame.f_locals["num_epochs"], 1)
-        frame = frame.f_back
-    raise ValueError(
-        "num_epochs=None can only be found out inside of training_loop.train(); pass num_epochs to the curriculum "
-        "callback."
-    )

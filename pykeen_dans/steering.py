@@ -19,8 +19,8 @@ from pykeen.typing import FloatTensor, LongTensor
 
 from .bank import HEAD, TAIL, QueryBatch, QueryIndex
 from .generation.base import Generator
-from .validation import validate_between
 from .generation.space import evaluating
+from .validation import validate_between
 
 __all__ = [
     "HardnessSteering",
@@ -130,6 +130,13 @@ class HardnessSteering:
 
     def _clip(self, spread: float) -> float:
         return min(1.0, max(self.min_spread, spread))
+
+    def widen(self, spread: float) -> None:
+        """Draw all bands from at least this share of all entities.
+
+        :param spread: the share
+        """
+        self.spreads = [max(spread, current) for current in self.spreads]
 
     def update(self, measured: Sequence[float], generator: Generator) -> None:
         """Move towards the targets.

@@ -43,7 +43,7 @@ class Decoder(ABC):
     :param min_candidates: the fewest candidates to draw from, however small the spread
     """
 
-    def __init__(self, *, min_candidates: int = 8) -> None:
+    def __init__(self, *, min_candidates: int = 64) -> None:
         """Initialise the decoder."""
         validate_positive("min_candidates", min_candidates)
         self.min_candidates = min_candidates
@@ -174,14 +174,13 @@ class SpreadDecoder(Decoder):
     ) -> LongTensor:
         """Draw from the nearest entities of a random pool, see :meth:`Decoder.decode_band`."""
         num_entities = space.num_entities
-        wanted = max(num_slots, self.min_candidates)
-        pool_size = math.ceil(wanted / spread)
+        pool_size = math.ceil(num_slots / spread)
         if pool_size >= num_entities:
             pool = torch.arange(num_entities)
             num_candidates = max(self.min_candidates, math.ceil(spread * num_entities))
         else:
             pool = torch.randperm(num_entities, generator=random)[:pool_size]
-            num_candidates = wanted
+            num_candidates = num_slots
         column = take_nearest(
             similarity(latent, space, pool),
             index.known(rows, pool),
@@ -223,7 +222,7 @@ class SoftmaxDecoder(SpreadDecoder):
     :param min_candidates: see :class:`Decoder`
     """
 
-    def __init__(self, *, temperature: float = 0.1, min_candidates: int = 8) -> None:
+    def __init__(self, *, temperature: float = 0.1, min_candidates: int = 64) -> None:
         """Initialise the decoder."""
         super().__init__(min_candidates=min_candidates)
         validate_positive("temperature", temperature)
@@ -241,7 +240,7 @@ class SoftmaxDecoder(SpreadDecoder):
         random: torch.Generator,
     ) -> LongTensor:
         """Draw by softmax from a random pool, see :meth:`Decoder.decode_band`."""
-        pool_size = min(space.num_entities, math.ceil(max(num_slots, self.min_candidates) / spread))
+        pool_size = min(space.num_entities, max(self.min_candidates, math.ceil(num_slots / spread)))
         pool = torch.randperm(space.num_entities, generator=random)[:pool_size]
         score = similarity(latent, space, pool) / self.temperature
         # the largest of scores with Gumbel noise are a draw without replacement from their softmax

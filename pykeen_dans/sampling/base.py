@@ -24,6 +24,7 @@ from ..coupling import Coupling, alone_engine, take_over
 from ..curriculum import Curriculum, CurriculumState, curriculum_resolver
 from ..difficulty import Difficulty, difficulty_resolver
 from ..engine import EngineSettings, GenerationEngine
+from ..epochs import num_epochs_of_training
 from ..generation.base import Generator
 from ..generation.decoder import Decoder
 from ..storage import content_key
@@ -35,6 +36,11 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+#: The number of epochs after which the curriculum ends where there is nothing to tell it
+_HORIZON = 50
+#: The share of generated negatives at the easy and at the hard end without a callback. A bank that is never refreshed
+#: is pushed down again and again, so that it is used half as much.
+_ALONE_SHARE = (0.25, 0.0)
 #: The resolution of band weights: each band gets its share of a table of about this many entries
 _TABLE_SIZE = 4096
 
@@ -51,7 +57,8 @@ class GeneratedNegativeSampler(NegativeSampler):
     :param filterer_kwargs: its parameters
     :param corruption_scheme: the sides to corrupt, among ``"head"`` and ``"tail"``
     :param curriculum: the curriculum, see :data:`pykeen_dans.curriculum.curriculum_resolver`
-    :param curriculum_kwargs: its parameters, for example the ``share`` of generated negatives
+    :param curriculum_kwargs: its parameters, for example the ``share`` of generated negatives, whose default without a
+        callback is half of what it is with one
     :param targets: the target rank percentile of each hardness band under the live model, easy first
     :param min_spread: the smallest share of all entities, those nearest to a generated vector, that is drawn from
     :param num_slots: the number of ids kept for each query and band
@@ -63,7 +70,8 @@ class GeneratedNegativeSampler(NegativeSampler):
     :param num_types: the number of entity types, default: see :func:`pykeen_dans.generation.types.default_num_types`
     :param reference_kwargs: parameters of :func:`pykeen_dans.generation.reference.reference_embedding`
     :param fit_steps: the number of training steps of the generator when there is no callback
-    :param horizon: the number of epochs after which the curriculum ends when there is no callback to tell
+    :param horizon: the number of epochs after which the curriculum ends when there is no callback to tell, default:
+        those of the training, or 50 outside of one
     :param random_state: the seed of all that is generated, default: drawn from torch's global generator
     :param coupling: set by :class:`pykeen_dans.callbacks.CurriculumTrainingCallback`
     :param generator_options: what the generator's constructor takes beside the sizes
@@ -98,7 +106,7 @@ class GeneratedNegativeSampler(NegativeSampler):
         num_types: int | None,
         reference_kwargs: Mapping[str, Any] | None,
         fit_steps: int,
-        horizon: int,
+        horizon: int | None,
         random_state: int | None,
         coupling: Coupling | None,
         generator_options: Mapping[str, Any],
@@ -126,7 +134,11 @@ class GeneratedNegativeSampler(NegativeSampler):
                 f"num_entities={self.num_entities}: nothing can replace the only entity; at least 2 are needed."
             )
         self.sides = _validate_corruption_scheme(corruption_scheme)
+        if horizon is None:
+            horizon = num_epochs_of_training() or _HORIZON
         self.horizon = validate_at_least("horizon", horizon, 1)
+        if coupling is None:
+            curriculum_kwargs = {"share": _ALONE_SHARE, **(curriculum_kwargs or {})}
         self.num_triples = mapped_triples.shape[0]
         self.curriculum = make_by_name("curriculum", curriculum_resolver, curriculum, curriculum_kwargs)
         settings = EngineSettings(

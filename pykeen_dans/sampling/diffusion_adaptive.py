@@ -79,7 +79,7 @@ class DiffusionAdaptiveNegativeSampler(GeneratedNegativeSampler):
         num_types: int | None = None,
         reference_kwargs: Mapping[str, Any] | None = None,
         fit_steps: int = 500,
-        horizon: int = 50,
+        horizon: int | None = None,
         random_state: int | None = None,
         coupling: Coupling | None = None,
         bands: Sequence[int] = (25, 18, 12, 6),
