@@ -275,7 +275,8 @@ class GenerationEngine:
         if self.generator is None:
             raise ValueError("space is not set: call enter(space) before steer().")
         rows = torch.randint(self.index.num_queries, size=(num_queries,), generator=self.random)
-        ids = self.propose(rows)[..., :8]
+        slots = torch.randperm(self.settings.num_slots, generator=self.random)[:8]
+        ids = self.propose(rows)[..., slots]
         percentiles = rank_percentiles(
             model=model,
             index=self.index,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import pathlib
 
 # The data folder of data sets is fixed when PyKEEN is imported, which must not happen while a test has moved it
@@ -7,10 +8,16 @@ import pykeen.constants  # noqa: F401
 import pytest
 import torch
 
+from pykeen_dans import coupling
 from pykeen_dans.generation import reference
 
 # The tensors of tests are small; more threads would only wait for each other where other tests run beside them
 torch.set_num_threads(1)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what imports have made out of garbage collection, which PyKEEN does after each epoch, at 0.1 s each."""
+    gc.freeze()
 
 
 @pytest.fixture
@@ -42,3 +49,23 @@ def toy_triples() -> torch.Tensor:
             triples.append((entity, relation, 60 + other))
     unique = torch.tensor(sorted(set(triples)))
     return unique[torch.randperm(len(unique), generator=generator)]
+
+
+@pytest.fixture(scope="session")
+def cache_of_session(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Make a folder for what the samplers of all tests keep on disk."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def shared_cache(cache_of_session: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """Leave the user's cache alone, without the cost of an empty one for each test."""
+    monkeypatch.delenv("PYKEEN_HOME", raising=False)
+    monkeypatch.setenv("PYSTOW_HOME", str(cache_of_session))
+    return cache_of_session
+
+
+@pytest.fixture
+def no_engines() -> None:
+    """Forget about engines of samplers that were made before, some of which tests have tampered with."""
+    coupling._alone.clear()

@@ -13,6 +13,7 @@ from pykeen_dans.curriculum import (
     Curriculum,
     CurriculumState,
     ExponentialCurriculum,
+    LinearCurriculum,
     curriculum_resolver,
 )
 from pykeen_dans.validation import make_by_name
@@ -25,7 +26,7 @@ bands = st.integers(min_value=1, max_value=9)
 
 def test_names() -> None:
     assert set(curriculum_resolver.options) == set(NAMES)
-    assert curriculum_resolver.lookup(None) is ExponentialCurriculum
+    assert curriculum_resolver.lookup(None) is LinearCurriculum
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -113,7 +114,7 @@ def test_share_follows_the_phase() -> None:
     assert [pair(x).share for x in (0.0, 0.25, 1.0)] == pytest.approx([0.1, 0.2, 0.5])
     falling = curriculum_resolver.make("linear", share=(0.5, 0.0))
     assert falling(1.0).share == 0.0
-    assert ExponentialCurriculum()(0.7).share == 0.25
+    assert [LinearCurriculum()(x).share for x in (0.0, 0.5, 1.0)] == pytest.approx([0.5, 0.25, 0.0])
 
 
 def test_margins_of_other_numbers_of_bands() -> None:

@@ -5,11 +5,10 @@ DANS-KGC takes its negatives at several timesteps of the reverse process: early,
 $x_t = \sqrt{\bar\alpha_t} x_0 + \sqrt{1 - \bar\alpha_t} \epsilon$ and the denoiser is trained to predict $\epsilon$ (Ho
 et al., 2020; the paper calls the squared error $L_{Diff}$).
 
-Two choices are ours. The network is preconditioned: it only corrects the best linear prediction,
-$\hat\epsilon = \sqrt{1 - \bar\alpha_t} x_t + \sqrt{\bar\alpha_t} F(x_t)$, so that an untrained one is already right
-about Gaussian vectors and a few hundred steps teach it the rest ($F$ is the "velocity" of Salimans & Ho, 2022). And
-sampling takes a few strided deterministic steps (DDIM; Song et al., 2021) that contain the bands; the full ancestral
-chain can be selected.
+Two choices are ours. The network is preconditioned: it only corrects the estimate of $x_0$ by the closed-form
+conditional Gaussian of :mod:`pykeen_dans.generation.gaussian`, in units of its standard deviation, so that a few
+dozen steps between two epochs are enough. And sampling takes a few strided deterministic steps (DDIM; Song et al.,
+2021) that contain the bands; the full ancestral chain can be selected.
 """
 
 from __future__ import annotations

@@ -217,7 +217,8 @@ class GeneratedNegativeSampler(NegativeSampler):
         """
         if self._table is None or self._table[0] != state or self._table[1] != depth:
             num_slots = self.engine.settings.num_slots
-            first = torch.arange(max(1, num_slots - depth + 1))
+            # whole runs of slots, so that each is read equally often; the last run is moved where it would not fit
+            first = torch.arange(0, num_slots, min(depth, num_slots)).clamp(max=max(0, num_slots - depth))
             repeats = [max(1, round(_TABLE_SIZE * weight / len(first))) for weight in state.weights]
             bands = [(band * num_slots + first).repeat(count) for band, count in enumerate(repeats)]
             self._table = (state, depth, torch.cat(bands))
@@ -288,7 +289,7 @@ class GeneratedNegativeSampler(NegativeSampler):
         starts = self._starts(state, depth)
         begin = bank.rows(queries) * bank.row_size + starts.take(torch.randint(len(starts), size=queries.shape))
         step = torch.arange(depth) % bank.num_slots
-        ids = bank.read(begin.T[:, None, :] + step[:, None]).view(size, -1)[:, :num_columns]
+        ids = bank.read(begin.T[:, None, :] + step[:, None]).flatten(start_dim=1)[:, :num_columns]
         usable = ids >= 0
         if bank.shared:
             usable &= ~self.engine.index.is_answer(queries.T.repeat(1, depth)[:, :num_columns], ids)

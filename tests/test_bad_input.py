@@ -1,0 +1,235 @@
+"""Bad input is refused with one message that names the argument, its value and the remedy; odd graphs work."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import pytest
+import torch
+from pykeen.models import TransE
+from pykeen.pipeline import pipeline
+from pykeen.training import SLCWATrainingLoop
+from pykeen.triples import CoreTriplesFactory
+from torch import Tensor
+
+from pykeen_dans import CurriculumTrainingCallback, DiffusionAdaptiveNegativeSampler, coupling
+from pykeen_dans.coupling import Coupling
+from pykeen_dans.generation import reference
+
+from .utils import SMALL, from_bank, make_sampler
+
+pytestmark = pytest.mark.usefixtures("shared_cache", "no_engines")
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    # draws and mixes
+    (dict(num_negs_per_pos=0), r"num_negs_per_pos=0 .*1 or more"),
+    (dict(num_negs_per_pos=-3), r"num_negs_per_pos=-3 .*1 or more"),
+    (dict(num_slots=0), r"num_slots=0 .*1 or more"),
+    (dict(memory=0), r"memory=0 is not positive; .*larger than 0"),
+    (dict(memory=-1.0), r"memory=-1.0 is not positive"),
+    (dict(memory=float("nan")), r"memory=nan is not a finite number"),
+    (dict(fit_steps=-1), r"fit_steps=-1 .*0 or more"),
+    (dict(horizon=0), r"horizon=0 .*1 or more"),
+    (dict(num_types=0), r"num_types=0 .*1 or more"),
+    (dict(corruption_scheme=("relation",)), r"corruption_scheme=\('relation',\) must name 'head', 'tail', or both"),
+    (dict(corruption_scheme=("tail", "tail")), r"corruption_scheme=\('tail', 'tail'\) must name"),
+    # curriculum
+    (dict(curriculum_kwargs=dict(share=1.5)), r"share=1.5 is outside \[0, 1\]"),
+    (dict(curriculum_kwargs=dict(share=-0.1)), r"share=-0.1 is outside \[0, 1\]"),
+    (dict(curriculum_kwargs=dict(share=(0.1, 0.2, 0.3))), r"share=\(0.1, 0.2, 0.3\) has 3 values; .*pair"),
+    (dict(curriculum_kwargs=dict(kappa=-1)), r"kappa=-1 is negative"),
+    (dict(curriculum="cubic"), r"curriculum='cubic' is unknown; choose one of .*cosine.*linear.*reversed"),
+    # bands
+    (dict(bands=(60, 18, 12, 6)), r"bands=\(60, 18, 12, 6\) has values outside 1..50"),
+    (dict(bands=(25, 18, 12, 0)), r"bands=\(25, 18, 12, 0\) has values outside 1..50"),
+    (dict(bands=(6, 12, 18, 25)), r"bands=\(6, 12, 18, 25\) does not strictly decrease; .*\(25, 18, 12, 6\)"),
+    (dict(bands=(25, 25, 12, 6)), r"bands=\(25, 25, 12, 6\) does not strictly decrease"),
+    (dict(bands=(), targets=()), r"empty|must be rank percentiles"),
+    (dict(bands=(25, 12)), r"targets=.* and bands=\(25, 12\) differ in number; give one target for each band"),
+    (dict(targets=(0.1, 0.2, 0.3, 0.4)), r"targets=\(0.1, 0.2, 0.3, 0.4\) must be rank percentiles.*easiest"),
+    (dict(targets=(0.9, 0.1, 0.05, 0.02)), r"targets=\(0.9, 0.1, 0.05, 0.02\) must be rank percentiles in \(0, 0.5\]"),
+    # names
+    (dict(schedule="quadratic"), r"schedule='quadratic' is unknown; choose one of .*cosine.*linear"),
+    (dict(decoder="beam"), r"decoder='beam' is unknown; choose one of .*nearest.*softmax.*spread"),
+    (dict(difficulty="hard"), r"difficulty='hard' is unknown; choose one of .*constant.*degree.*learned"),
+    (dict(sampling="euler"), r"sampling='euler' is unknown; choose one of ddim, ddpm"),
+    (dict(noise_loss="huber"), r"loss='huber' is unknown; choose one of l1, l2"),
+    (dict(reference_kwargs=dict(kind="word2vec")), r"kind='word2vec' is unknown; choose one of .*random.*transe"),
+    # networks
+    (dict(num_timesteps=0), r"num_timesteps=0|outside 1..0"),
+    (dict(num_steps=0), r"num_steps=0 .*1 or more"),
+    (dict(hidden_dim=0), r"hidden_dim=0 .*2 or more"),
+    (dict(hidden_dim=17), r"hidden_dim=17 is odd; .*18"),
+    (dict(num_blocks=0), r"num_blocks=0 .*1 or more"),
+    (dict(batch_size=0), r"batch_size=0 .*1 or more"),
+    (dict(learning_rate=0.0), r"learning_rate=0.0 is not positive"),
+    (dict(condition_dropout=1.5), r"condition_dropout=1.5 is outside \[0, 1\]"),
+    (dict(schedule_kwargs=dict(beta_global=0.9)), r"beta_global=0.9 is not between"),
+    (dict(schedule_kwargs=dict(mu=-1)), r"mu=-1 is negative"),
+    (dict(decoder_kwargs=dict(min_candidates=0)), r"min_candidates=0"),
+    (dict(difficulty="constant", difficulty_kwargs=dict(value=2)), r"value=2 is outside \[0, 1\]"),
+]
+
+
+@pytest.mark.parametrize("coupled", [False, True])
+@pytest.mark.parametrize(("options", "message"), BAD, ids=lambda value: str(value)[:60])
+def test_bad_option_of_the_sampler(options: dict[str, Any], message: str, coupled: bool) -> None:
+    """A wrong value is refused when the sampler is made, not after the first epoch, with or without a callback."""
+    with pytest.raises(ValueError, match=message):
+        make_sampler("nations", coupling=Coupling() if coupled else None, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(refresh_budget=-0.1), r"refresh_budget=-0.1 is negative"),
+        (dict(fit_share=2), r"fit_share=2 is outside \[0, 1\]"),
+        (dict(fit_steps=-1), r"fit_steps=-1 .*0 or more"),
+        (dict(refresh_queries=1.5), r"refresh_queries=1.5 .*whole number"),
+        (dict(frequency=0), r"frequency=0 .*1 or more"),
+        (dict(num_epochs=0), r"num_epochs=0 .*1 or more"),
+        (dict(latent_weight=-1), r"latent_weight=-1 is negative"),
+        (dict(latent_weight=1, latent_negatives=0), r"latent_negatives=0 .*1 or more"),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_bad_option_of_the_callback(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CurriculumTrainingCallback(**options)
+
+
+def test_bad_option_in_a_pipeline() -> None:
+    """PyKEEN hands the message through."""
+    with pytest.raises(ValueError, match=r"share=7 is outside \[0, 1\]"):
+        pipeline(
+            dataset="nations",
+            model="TransE",
+            negative_sampler="dans_kgc",
+            negative_sampler_kwargs=dict(curriculum_kwargs=dict(share=7)),
+            training_kwargs=dict(num_epochs=1, use_tqdm=False),
+        )
+
+
+def test_callback_outside_of_a_training() -> None:
+    """Where the number of epochs cannot be found out, it is asked for."""
+    factory = CoreTriplesFactory(torch.tensor([[0, 0, 1], [1, 0, 2]]), num_entities=3, num_relations=1)
+    model = TransE(triples_factory=factory, embedding_dim=4)
+    loop = SLCWATrainingLoop(model=model, triples_factory=factory, negative_sampler="dans_kgc")
+    with pytest.raises(ValueError, match="pass num_epochs to the curriculum callback"):
+        CurriculumTrainingCallback().register_training_loop(loop)
+    CurriculumTrainingCallback(num_epochs=3).register_training_loop(loop)
+
+
+# Odd graphs
+
+
+def triples(*rows: tuple[int, int, int]) -> Tensor:
+    return torch.tensor(rows, dtype=torch.long).view(-1, 3)
+
+
+def check(mapped_triples: Tensor, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    """Sample from a graph, and check the negatives."""
+    sampler = DiffusionAdaptiveNegativeSampler(
+        mapped_triples=mapped_triples, num_negs_per_pos=4, **{**SMALL, "curriculum_kwargs": dict(share=1.0), **kwargs}
+    )
+    negatives, generated = from_bank(sampler, mapped_triples)
+    assert ((negatives[..., [0, 2]] >= 0) & (negatives[..., [0, 2]] < sampler.num_entities)).all()
+    known = set(map(tuple, mapped_triples.tolist()))
+    for positive, row, used in zip(mapped_triples.tolist(), negatives.tolist(), generated.tolist(), strict=True):
+        for negative, from_the_bank in zip(row, used, strict=True):
+            assert negative != positive
+            assert not (from_the_bank and tuple(negative) in known)
+    return negatives, generated
+
+
+@pytest.mark.parametrize("sizes", [dict(num_entities=5, num_relations=2), dict()])
+def test_no_triples(sizes: dict[str, int]) -> None:
+    """Without triples, there is nothing to learn from, which is said."""
+    with pytest.raises(ValueError, match="mapped_triples is empty: at least one training triple"):
+        DiffusionAdaptiveNegativeSampler(mapped_triples=triples(), **sizes)
+
+
+def test_one_entity() -> None:
+    """Nothing can replace the only entity."""
+    with pytest.raises(ValueError, match="num_entities=1: nothing can replace the only entity; at least 2"):
+        DiffusionAdaptiveNegativeSampler(mapped_triples=triples((0, 0, 0)), **SMALL)
+
+
+def test_one_triple_of_two_entities() -> None:
+    """The smallest graph for which there is a negative."""
+    negatives, _ = check(triples((0, 0, 1)))
+    assert set(map(tuple, negatives.view(-1, 3).tolist())) == {(0, 0, 0), (1, 0, 1)}
+
+
+def test_one_relation() -> None:
+    _, generated = check(triples(*((i, 0, (3 * i + 1) % 20) for i in range(20))))
+    assert generated.any()
+
+
+def test_complete_graph() -> None:
+    """Where all entities are known answers, negatives are uniform, and never the positive itself."""
+    _, generated = check(triples(*((h, 0, t) for h in range(6) for t in range(6))))
+    assert not generated.any()
+
+
+def test_almost_complete_graph() -> None:
+    """Where a single entity is left, it is the only generated answer, however many are asked for."""
+    graph = triples(*((h, 0, t) for h in range(6) for t in range(6) if (h, t) != (2, 3)))
+    negatives, generated = check(graph)
+    assert {tuple(row) for row in negatives[generated].tolist()} == {(2, 0, 3)}
+
+
+def test_repeated_triples_and_loops() -> None:
+    check(triples((0, 0, 1), (0, 0, 1), (2, 0, 2), (1, 1, 1), (0, 0, 1)))
+
+
+def test_entities_without_triples() -> None:
+    """Entities that no training triple has are candidates as the others."""
+    _, generated = check(triples((0, 0, 1), (1, 0, 2)), num_entities=50, num_relations=7)
+    assert generated.any()
+
+
+def test_nations() -> None:
+    """Of Nations' 14 entities most are known answers of a query."""
+    sampler = make_sampler("nations", curriculum_kwargs=dict(share=1.0), num_negs_per_pos=16)
+    positives = sampler.engine.mapped_triples
+    sampler.sample(positives)
+    assert 0 <= sampler.engine.take_counts()["fallback"] < 0.1
+
+
+# The cache
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a file of tensors", None])
+def test_damaged_cache(damage: bytes | None, isolated_cache: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A corrupt or half-written file is made anew, with a warning, and the same negatives come out."""
+    expected = make_sampler("nations").engine.bank.ids
+    files = sorted(isolated_cache.rglob("*.safetensors"))
+    assert {file.parent.name for file in files} == {"reference", "difficulty"}
+    for file in files:
+        content = file.read_bytes()
+        file.write_bytes(content[: len(content) // 2] if damage is None else damage)
+    coupling._alone.clear()
+    reference._alive.clear()
+    caplog.clear()
+    assert torch.equal(make_sampler("nations").engine.bank.ids, expected)
+    assert caplog.text.count("is unusable") == len(files)
+    # and has been repaired
+    coupling._alone.clear()
+    reference._alive.clear()
+    caplog.clear()
+    make_sampler("nations")
+    assert "is unusable" not in caplog.text
+
+
+def test_cache_that_cannot_be_written(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a place for the cache, everything works without it."""
+    blocked = tmp_path / "file"
+    blocked.write_text("no folder")
+    monkeypatch.setenv("PYSTOW_HOME", str(blocked))
+    reference._alive.clear()
+    make_sampler("nations").sample(torch.tensor([[0, 0, 1]]))
+    assert "going on without a cache" in caplog.text

@@ -1,0 +1,272 @@
+"""The index of queries and the bank of generated ids, against Python's own dictionaries and sets."""
+
+from __future__ import annotations
+
+import multiprocessing
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pykeen.datasets import Nations
+
+from pykeen_dans import bank as bank_module
+from pykeen_dans.bank import HEAD, TAIL, NegativeBank, QueryIndex
+
+NUM_ENTITIES, NUM_RELATIONS = 7, 3
+
+Query = tuple[int, int, int]
+
+triple_lists = st.lists(
+    st.tuples(st.integers(0, NUM_ENTITIES - 1), st.integers(0, NUM_RELATIONS - 1), st.integers(0, NUM_ENTITIES - 1)),
+    min_size=1,
+    max_size=40,
+)
+
+
+def make_index(triples: list[tuple[int, int, int]]) -> QueryIndex:
+    return QueryIndex(mapped_triples=torch.tensor(triples), num_entities=NUM_ENTITIES, num_relations=NUM_RELATIONS)
+
+
+def answers_by_query(triples: list[tuple[int, int, int]]) -> dict[Query, set[int]]:
+    """Collect what the index should hold, the slow way."""
+    answers: dict[Query, set[int]] = {}
+    for head, relation, tail in triples:
+        answers.setdefault((tail, relation, HEAD), set()).add(head)
+        answers.setdefault((head, relation, TAIL), set()).add(tail)
+    return answers
+
+
+def queries_of(index: QueryIndex) -> list[Query]:
+    batch = index.select(torch.arange(index.num_queries))
+    return list(zip(batch.kept.tolist(), batch.relations.tolist(), batch.sides.tolist(), strict=True))
+
+
+def answers_of(index: QueryIndex, row: int) -> list[int]:
+    return index.answers[int(index.offsets[row]) : int(index.offsets[row + 1])].tolist()
+
+
+@pytest.fixture(params=["table", "search"])
+def lookup(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Find queries both ways: by a table of all possible ones, and by a search among the known ones."""
+    if request.param == "search":
+        monkeypatch.setattr(bank_module, "_MAX_TABLE", 0)
+    return request.param
+
+
+@settings(max_examples=60, deadline=None)
+@given(triples=triple_lists)
+def test_index_holds_each_query_with_its_distinct_answers(triples: list[tuple[int, int, int]]) -> None:
+    # each triple twice, since duplicates must not count
+    index = make_index(triples + triples)
+    expected = answers_by_query(triples)
+    assert {query: answers_of(index, row) for row, query in enumerate(queries_of(index))} == {
+        query: sorted(answers) for query, answers in expected.items()
+    }
+    assert index.num_queries == len(expected)
+    assert index.num_answers(torch.arange(index.num_queries)).tolist() == [
+        len(expected[query]) for query in queries_of(index)
+    ]
+
+
+@settings(max_examples=30, deadline=None)
+@given(triples=triple_lists, table=st.booleans())
+def test_find_knows_exactly_the_queries_of_training(triples: list[tuple[int, int, int]], table: bool) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bank_module, "_MAX_TABLE", 2**24 if table else 0)
+        index = make_index(triples)
+    assert (index._dense is not None) == table
+    position = {query: row for row, query in enumerate(queries_of(index))}
+    # a margin of two ids around the known ones, which alias the keys of other queries
+    grid = torch.cartesian_prod(torch.arange(NUM_ENTITIES + 2), torch.arange(NUM_RELATIONS + 2), torch.arange(2))
+    found = index.find(*grid.unbind(dim=-1))
+    assert found.tolist() == [position.get(tuple(query), -1) for query in grid.tolist()]
+
+
+def test_select_is_the_inverse_of_find(lookup: str) -> None:
+    factory = Nations().training
+    index = QueryIndex(
+        mapped_triples=factory.mapped_triples,
+        num_entities=factory.num_entities,
+        num_relations=factory.num_relations,
+    )
+    assert (index._dense is None) == (lookup == "search")
+    rows = torch.randperm(index.num_queries)
+    batch = index.select(rows)
+    assert len(batch) == index.num_queries
+    assert torch.equal(batch.rows, rows)
+    assert torch.equal(index.find(batch.kept, batch.relations, batch.sides), rows)
+    # the side may be one for all
+    tails = batch.sides == TAIL
+    assert torch.equal(index.find(batch.kept[tails], batch.relations[tails], TAIL), rows[tails])
+    assert not set(index.find(batch.kept[tails], batch.relations[tails], HEAD).tolist()) & set(rows[tails].tolist())
+
+
+def test_find_leaves_its_arguments_alone(lookup: str) -> None:
+    index = make_index([(0, 0, 1)])
+    kept, relations = torch.tensor([0, NUM_ENTITIES]), torch.tensor([0, 10 * NUM_RELATIONS])
+    index.find(kept, relations, TAIL)
+    assert kept.tolist() == [0, NUM_ENTITIES]
+    assert relations.tolist() == [0, 10 * NUM_RELATIONS]
+
+
+def test_inverse_triples_give_the_same_answers_by_the_inverse_relation() -> None:
+    factory = Nations().training
+    triples = factory.mapped_triples
+    inverse = triples[:, [2, 1, 0]] + torch.tensor([0, factory.num_relations, 0])
+    index = QueryIndex(
+        mapped_triples=torch.cat([triples, inverse]),
+        num_entities=factory.num_entities,
+        num_relations=2 * factory.num_relations,
+    )
+    head, relation, _ = triples.unbind(dim=-1)
+    direct = index.find(head, relation, TAIL)
+    back = index.find(head, relation + factory.num_relations, HEAD)
+    assert (direct >= 0).all()
+    assert (direct != back).all()
+    for a, b in zip(direct[:50].tolist(), back[:50].tolist(), strict=True):
+        assert answers_of(index, a) == answers_of(index, b)
+
+
+@settings(max_examples=40, deadline=None)
+@given(triples=triple_lists, seed=st.integers(0, 100))
+def test_sample_answer_draws_known_answers_only(triples: list[tuple[int, int, int]], seed: int) -> None:
+    index = make_index(triples)
+    expected, queries = answers_by_query(triples), queries_of(index)
+    rows = torch.arange(index.num_queries).repeat(20)
+    drawn = index.sample_answer(rows, torch.Generator().manual_seed(seed))
+    assert all(answer in expected[queries[row]] for row, answer in zip(rows.tolist(), drawn.tolist(), strict=True))
+
+
+def test_sample_answer_draws_all_answers_alike() -> None:
+    index = make_index([(0, 0, tail) for tail in (1, 2, 4, 6)] + [(3, 1, 5)])
+    rows = index.find(torch.tensor([0]), torch.tensor([0]), TAIL).expand(8000)
+    counts = torch.bincount(index.sample_answer(rows, torch.Generator().manual_seed(0)), minlength=NUM_ENTITIES)
+    assert counts.nonzero().view(-1).tolist() == [1, 2, 4, 6]
+    # four standard deviations of a binomial distribution
+    assert (counts[counts > 0] - 2000).abs().max() < 4 * (8000 * 0.25 * 0.75) ** 0.5
+
+
+@settings(max_examples=40, deadline=None)
+@given(triples=triple_lists, data=st.data())
+def test_known_tells_known_answers(triples: list[tuple[int, int, int]], data: st.DataObject) -> None:
+    index = make_index(triples)
+    expected, queries = answers_by_query(triples), queries_of(index)
+    row_ids = data.draw(st.lists(st.integers(0, index.num_queries - 1), max_size=8))
+    rows = torch.tensor(row_ids, dtype=torch.long)
+
+    pool = data.draw(st.permutations(range(NUM_ENTITIES)))[: data.draw(st.integers(1, NUM_ENTITIES))]
+    common = index.known(rows, torch.tensor(pool))
+    assert common.shape == (len(rows), len(pool))
+    assert common.tolist() == [[entity in expected[queries[row]] for entity in pool] for row in row_ids]
+
+    own = torch.randint(NUM_ENTITIES, size=(len(rows), 5), generator=torch.Generator().manual_seed(len(rows)))
+    assert index.known(rows, own).tolist() == [
+        [entity in expected[queries[row]] for entity in entities]
+        for row, entities in zip(row_ids, own.tolist(), strict=True)
+    ]
+
+
+@settings(max_examples=40, deadline=None)
+@given(triples=triple_lists)
+def test_is_answer_tells_known_answers_of_each_row(triples: list[tuple[int, int, int]]) -> None:
+    index = make_index(triples)
+    expected, queries = answers_by_query(triples), queries_of(index)
+    # all pairs; a negative row stands for an unknown query, a negative entity for an empty slot
+    rows, entities = torch.cartesian_prod(torch.arange(-1, index.num_queries), torch.arange(-1, NUM_ENTITIES)).T
+    shape = (-1, NUM_ENTITIES + 1)
+    result = index.is_answer(rows.view(shape), entities.view(shape).int())
+    assert result.shape == rows.view(shape).shape
+    assert result.view(-1).tolist() == [
+        row >= 0 and entity in expected[queries[row]]
+        for row, entity in zip(rows.tolist(), entities.tolist(), strict=True)
+    ]
+
+
+def test_index_needs_triples_and_keys_that_fit() -> None:
+    with pytest.raises(ValueError, match=r"mapped_triples is empty.*at least one"):
+        QueryIndex(mapped_triples=torch.empty(0, 3, dtype=torch.long), num_entities=2, num_relations=1)
+    with pytest.raises(ValueError, match=r"num_entities=.*remove unused"):
+        QueryIndex(mapped_triples=torch.tensor([[0, 0, 1]]), num_entities=2**40, num_relations=2**30)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    num_queries=st.integers(1, 500),
+    num_bands=st.integers(1, 5),
+    num_slots=st.integers(1, 9),
+    kib=st.floats(0.2, 8),
+    num_groups=st.one_of(st.none(), st.integers(1, 100)),
+)
+def test_bank_stays_within_its_memory(
+    num_queries: int, num_bands: int, num_slots: int, kib: float, num_groups: int | None
+) -> None:
+    groups = None if num_groups is None else torch.arange(num_queries) % num_groups
+    bank = NegativeBank(
+        num_queries=num_queries, num_bands=num_bands, num_slots=num_slots, memory=kib / 1024, groups=groups
+    )
+    assert bank.ids.element_size() * bank.ids.numel() <= kib * 1024
+    assert bank.row_size == num_bands * num_slots
+    # the bank shares rows only if it must
+    assert bank.shared == (4 * num_queries * num_bands * num_slots > kib * 1024)
+    rows = bank.rows(torch.arange(num_queries))
+    assert rows.min() == 0
+    assert rows.max() == bank.num_rows - 1
+    if not bank.shared:
+        assert rows.tolist() == list(range(num_queries))
+
+
+def test_a_bank_has_one_row_at_least() -> None:
+    assert NegativeBank(num_queries=5, num_bands=4, num_slots=64, memory=1e-6).num_rows == 1
+
+
+def test_queries_of_one_group_share_rows_while_others_do_not() -> None:
+    groups = torch.tensor([7, 7, 30, 7, 30, 2])
+    # room for 4 rows of 4 bytes
+    bank = NegativeBank(num_queries=6, num_bands=1, num_slots=1, memory=16 / 2**20, groups=groups)
+    rows = bank.rows(torch.arange(6))
+    assert bank.num_rows == 3
+    assert ((rows[:, None] == rows[None]) == (groups[:, None] == groups[None])).all()
+    # room for 2 rows, on which 3 groups are folded; still one group has one row
+    folded = NegativeBank(num_queries=6, num_bands=1, num_slots=1, memory=8 / 2**20, groups=groups)
+    rows = folded.rows(torch.arange(6))
+    assert folded.num_rows == 2
+    assert all(len(rows[groups == group].unique()) == 1 for group in (2, 7, 30))
+
+
+def test_a_bank_starts_empty_and_returns_what_was_written() -> None:
+    bank = NegativeBank(num_queries=5, num_bands=2, num_slots=3, memory=1)
+    assert (bank.ids == -1).all()
+    assert bank.filled == 0.0
+    ids = torch.arange(12).view(2, 2, 3)
+    bank.write(torch.tensor([4, 1]), ids)
+    assert torch.equal(bank.ids[[4, 1]].long(), ids)
+    assert (bank.ids[[0, 2, 3]] == -1).all()
+    assert bank.filled == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("memory", [0, -1.0, float("nan")])
+def test_memory_must_be_positive(memory: float) -> None:
+    with pytest.raises(ValueError, match="memory="):
+        NegativeBank(num_queries=1, num_bands=1, num_slots=1, memory=memory)
+
+
+def _tell_first_id(bank: NegativeBank, refreshed, answers) -> None:  # type: ignore[no-untyped-def]
+    # sums of several threads would hang in a forked process
+    torch.set_num_threads(1)
+    refreshed.wait(timeout=30)
+    answers.put(int(bank.ids[0, 0, 0]))
+
+
+def test_a_worker_process_sees_a_refresh() -> None:
+    context = multiprocessing.get_context("fork")
+    bank = NegativeBank(num_queries=3, num_bands=1, num_slots=2, memory=1)
+    assert bank.ids.is_shared()
+    refreshed, answers = context.Event(), context.SimpleQueue()
+    child = context.Process(target=_tell_first_id, args=(bank, refreshed, answers))
+    child.start()
+    bank.write(torch.tensor([0]), torch.tensor([[[41, 42]]]))
+    refreshed.set()
+    assert answers.get() == 41
+    child.join(timeout=30)
+    assert child.exitcode == 0

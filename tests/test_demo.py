@@ -1,0 +1,149 @@
+"""The command line, for real, on a data set that ships with PyKEEN."""
+
+from __future__ import annotations
+
+import inspect
+import pathlib
+import re
+import runpy
+import types
+import urllib.error
+from typing import Any
+
+import pykeen.datasets
+import pytest
+from click.testing import CliRunner
+from matplotlib.image import imread
+from pykeen.evaluation import RankBasedEvaluator
+from pykeen.pipeline import pipeline
+
+from pykeen_dans import cli, curve
+from pykeen_dans.curriculum import curriculum_resolver
+from pykeen_dans.curve import ValidationCurveTrainingCallback
+from pykeen_dans.experiments import load_recipe, with_sampler
+from pykeen_dans.sampling import DiffusionAdaptiveNegativeSampler
+from pykeen_dans.version import VERSION
+
+
+def _run(*arguments: str) -> Any:
+    return CliRunner().invoke(cli.main, list(arguments), catch_exceptions=False)
+
+
+def _row(output: str, name: str) -> list[str]:
+    (row,) = re.findall(rf"^ *{name} +(.*)$", output, flags=re.MULTILINE)
+    return row.split()
+
+
+def test_demo(tmp_path: pathlib.Path, isolated_cache):
+    path = tmp_path / "picture.png"
+    result = _run("demo", "--dataset", "umls", "--epochs", "4", "--num-negatives", "4", "--output", str(path))
+    assert result.exit_code == 0, result.output
+    assert "ComplEx on UMLS, 4 epochs, 4 negatives for each positive" in result.output
+    basic, generated = _row(result.stdout, "basic"), _row(result.stdout, "dans_kgc")
+    for mrr, hits_at_1, hits_at_10, seconds, *_ in (basic, generated):
+        assert 0 < float(hits_at_1) <= float(mrr) <= float(hits_at_10) <= 1
+        assert float(seconds) > 0
+    # generated negatives are never training triples, while UMLS is full of known answers
+    assert basic[4] == "0"
+    assert 0 < float(generated[4]) <= 100 * curriculum_resolver.make(None)(0.5).share + 1
+    assert float(generated[6]) < float(basic[6])
+    targets = inspect.signature(DiffusionAdaptiveNegativeSampler).parameters["targets"].default
+    for band, target in enumerate(targets):
+        row = _row(result.stdout, str(band))
+        assert float(row[0]) == pytest.approx(100 * target)
+        assert 0 < float(row[1]) < 60
+        assert row[-1] == "0"
+    assert imread(path).std() > 0.05
+    # progress is shown, and nothing else
+    assert "Training epochs" in result.stderr
+    assert "WARNING" not in result.stderr
+
+
+def test_inspect(isolated_cache):
+    result = _run("inspect", "--dataset", "umls", "--epochs", "4", "--num-positives", "2", "--per-band", "1")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    header = next(number for number, line in enumerate(lines) if line.startswith("head "))
+    assert lines[header].split() == ["head", "relation", "tail", "side", "negative", "band", "percentile", "true"]
+    # at most one negative for each of the two positives and four bands, and the recipes corrupt tails only
+    assert 0 < len(lines[header + 2 :]) <= 8
+    assert all(re.search(r" tail +\S+ +[0-3] +[01]\.\d{3} +(True|False)", line) for line in lines[header + 2 :])
+
+
+def test_fallback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def get_dataset(*, dataset: str, **kwargs: Any) -> pykeen.datasets.Dataset:
+        if dataset == "codexsmall":
+            raise urllib.error.URLError("no route to host")
+        return pykeen.datasets.get_dataset(dataset=dataset, **kwargs)
+
+    monkeypatch.setattr(cli, "get_dataset", get_dataset)
+    name, dataset = cli._load(None)
+    assert name == "umls"
+    assert dataset.num_entities == 135
+    assert dataset.training.create_inverse_triples
+    assert "codexsmall cannot be downloaded" in capsys.readouterr().err
+    # whoever asks for a data set does not get another one
+    result = _run("demo", "--dataset", "codexsmall", "--epochs", "1")
+    assert result.exit_code == 1
+    assert "--dataset=codexsmall cannot be downloaded" in result.output
+    assert "--dataset=umls" in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--dataset", "nowhere"), ("--epochs", "0"), ("--num-negatives", "0"), ("--output", "no/such/folder/x.png")],
+)
+def test_bad_input(arguments: tuple[str, str]):
+    result = _run("demo", *arguments)
+    assert result.exit_code == 2
+    assert arguments[0] in result.output
+    assert arguments[1] in result.output
+
+
+def test_module(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr("sys.argv", ["pykeen_dans", "--version"])
+    with pytest.raises(SystemExit) as info:
+        runpy.run_module("pykeen_dans", run_name="__main__")
+    assert info.value.code == 0
+    assert VERSION in capsys.readouterr().out
+
+
+def test_curve_leaves_out_the_time_of_ranking(monkeypatch: pytest.MonkeyPatch):
+    dataset = pykeen.datasets.Nations(create_inverse_triples=True)
+    assert dataset.validation is not None
+    callback = ValidationCurveTrainingCallback(
+        validation=dataset.validation.mapped_triples, known=[dataset.training.mapped_triples], frequency=2
+    )
+    clock = {"now": 0.0}
+
+    class SlowEvaluator(RankBasedEvaluator):
+        def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+            clock["now"] += 100
+            return super().evaluate(*args, **kwargs)
+
+    def perf_counter() -> float:
+        # each look at the clock takes a second
+        clock["now"] += 1
+        return clock["now"]
+
+    monkeypatch.setattr(curve, "time", types.SimpleNamespace(perf_counter=perf_counter))
+    monkeypatch.setattr(curve, "RankBasedEvaluator", SlowEvaluator)
+    options = with_sampler(load_recipe("umls-complex"), "basic", epochs=5, seed=0)["pipeline"]
+    options.pop("dataset_kwargs")
+    options["dataset"] = dataset
+    options["training_kwargs"].update(callbacks=callback, use_tqdm=False)
+    result = pipeline(**options, evaluation_kwargs={"use_tqdm": False})
+    assert callback.curve.epochs == [2, 4]
+    # looks: start, after epoch 2 (and once more after ranking), after epoch 4 (the same), end
+    assert callback.curve.seconds == [1, 2]
+    assert callback.curve.total_seconds == 3
+    assert all(0 < value < 1 for value in callback.curve.values)
+    # the last epoch was not measured; ranking it now gives the value of PyKEEN's own evaluator
+    callback.post_epoch(6, 0.0)
+    expected = RankBasedEvaluator().evaluate(
+        result.model,
+        dataset.validation.mapped_triples,
+        additional_filter_triples=[dataset.training.mapped_triples],
+        use_tqdm=False,
+    )
+    assert callback.curve.values[-1] == pytest.approx(expected.get_metric("mrr"))

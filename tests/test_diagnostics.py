@@ -1,0 +1,224 @@
+"""What the diagnostics say about negatives, against Python sets."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+import pytest
+import torch
+from pykeen.datasets import Nations
+from pykeen.models import DistMult
+from pykeen.sampling import BasicNegativeSampler
+
+from pykeen_dans.bank import HEAD, TAIL, QueryIndex
+from pykeen_dans.diagnostics import as_trained, describe_negatives, negatives_table
+from pykeen_dans.randomness import reproducible
+from pykeen_dans.sampling import DiffusionAdaptiveNegativeSampler
+
+NUM_POSITIVES = 100
+
+
+@pytest.fixture
+def dataset() -> Nations:
+    return Nations(create_inverse_triples=True)
+
+
+@pytest.fixture
+def training(dataset: Nations) -> torch.Tensor:
+    return as_trained(dataset.training)
+
+
+@pytest.fixture
+def held_out(dataset: Nations) -> torch.Tensor:
+    both = torch.cat([dataset.validation.mapped_triples, dataset.testing.mapped_triples])
+    return as_trained(dataset.training, both)
+
+
+def _sampler(dataset: Nations, training: torch.Tensor, **kwargs) -> DiffusionAdaptiveNegativeSampler:
+    options = {
+        "num_negs_per_pos": 8,
+        "num_slots": 4,
+        "fit_steps": 1,
+        "reference_kwargs": {"kind": "random", "dim": 8},
+        "difficulty": "constant",
+        "hidden_dim": 8,
+        "random_state": 0,
+        **kwargs,
+    }
+    return DiffusionAdaptiveNegativeSampler(
+        mapped_triples=training,
+        num_entities=dataset.num_entities,
+        num_relations=dataset.training.num_relations,
+        **options,
+    )
+
+
+@pytest.fixture
+def sampler(dataset: Nations, training: torch.Tensor, isolated_cache) -> DiffusionAdaptiveNegativeSampler:
+    return _sampler(dataset, training)
+
+
+def _set(triples: torch.Tensor) -> set[tuple[int, ...]]:
+    return {tuple(triple) for triple in triples.tolist()}
+
+
+def _share(triples: torch.Tensor, truth: torch.Tensor) -> float:
+    true = _set(truth)
+    return statistics.fmean(tuple(triple) in true for triple in triples.tolist())
+
+
+def test_as_trained(dataset: Nations):
+    expected = {(h, 2 * r, t) for h, r, t in dataset.training.mapped_triples.tolist()}
+    expected |= {(t, 2 * r + 1, h) for h, r, t in dataset.training.mapped_triples.tolist()}
+    assert _set(as_trained(dataset.training)) == expected
+    plain = Nations(create_inverse_triples=False).training
+    assert as_trained(plain) is plain.mapped_triples
+    # these are the triples that PyKEEN trains on
+    instances = dataset.training._add_inverse_triples_if_necessary(dataset.training.mapped_triples)
+    assert _set(instances) == expected
+
+
+@pytest.mark.parametrize("scheme", [("tail",), ("head", "tail")])
+@pytest.mark.parametrize("filtered", [False, True])
+def test_drawn(
+    dataset: Nations, training: torch.Tensor, held_out: torch.Tensor, scheme: tuple[str, ...], filtered: bool
+):
+    sampler = BasicNegativeSampler(
+        mapped_triples=training,
+        num_entities=dataset.num_entities,
+        num_relations=dataset.training.num_relations,
+        num_negs_per_pos=5,
+        corruption_scheme=scheme,
+        filtered=filtered,
+        filterer="exact" if filtered else None,
+    )
+    report = describe_negatives(
+        sampler, mapped_triples=training, held_out=held_out, num_positives=NUM_POSITIVES, seed=3
+    )
+    positives = training[torch.randperm(len(training), generator=torch.Generator().manual_seed(3))[:NUM_POSITIVES]]
+    with reproducible(3):
+        negatives, mask = sampler.sample(positives)
+    negatives = negatives.view(-1, 3) if mask is None else negatives[mask]
+    assert report.drawn.count == len(negatives)
+    assert report.drawn.known == pytest.approx(_share(negatives, training))
+    assert (report.drawn.known == 0) == filtered
+    assert report.drawn.held_out == pytest.approx(_share(negatives, held_out))
+    assert math.isnan(report.drawn.hardness)
+    assert report.bands == ()
+    assert report.from_bank == 0
+
+
+@pytest.mark.parametrize("memory", [256.0, 2e-3])
+def test_bands(dataset: Nations, training: torch.Tensor, held_out: torch.Tensor, memory: float, isolated_cache):
+    sampler = _sampler(dataset, training, memory=memory, num_types=2)
+    engine = sampler.engine
+    assert engine.bank.shared == (memory < 1)
+    report = describe_negatives(
+        sampler, mapped_triples=training, held_out=held_out, num_positives=NUM_POSITIVES, seed=3
+    )
+    positives = training[torch.randperm(len(training), generator=torch.Generator().manual_seed(3))[:NUM_POSITIVES]]
+    known = _set(training)
+    assert report.targets == engine.settings.targets
+    assert len(report.bands) == engine.num_bands
+    for band, found in enumerate(report.bands):
+        triples, entities = [], []
+        for head, relation, tail in positives.tolist():
+            for side, kept in ((HEAD, tail), (TAIL, head)):
+                query = engine.index.find(torch.tensor([kept]), torch.tensor([relation]), side)
+                for entity in engine.bank.ids[engine.bank.rows(query)[0], band].tolist():
+                    triple = (entity, relation, tail) if side == HEAD else (head, relation, entity)
+                    if entity >= 0 and not (engine.bank.shared and triple in known):
+                        triples.append(triple)
+                        entities.append(entity)
+        assert found.count == len(triples)
+        assert found.known == 0
+        assert found.held_out == pytest.approx(_share(torch.tensor(triples), held_out))
+        assert found.diversity == pytest.approx(len(set(entities)) / dataset.num_entities)
+
+
+def test_from_bank_and_no_trace(sampler: DiffusionAdaptiveNegativeSampler, training: torch.Tensor):
+    sampler.sample(training[:10])
+    seen = sampler.num_seen.item()
+    state = torch.random.get_rng_state()
+    report = describe_negatives(sampler, mapped_triples=training, num_positives=NUM_POSITIVES)
+    wanted = sampler.state.share
+    # Nations has queries to which nearly all entities are known answers, so that some of the bank is empty
+    assert 0 < report.from_bank <= wanted
+    assert math.isnan(report.drawn.held_out)
+    assert sampler.num_seen.item() == seen
+    assert torch.equal(torch.random.get_rng_state(), state)
+    counts = sampler.engine.take_counts()
+    assert counts["generated"] + counts["fallback"] * 10 * 2 == pytest.approx(10 * 8 * wanted, abs=1)
+
+
+def test_hardness(dataset: Nations, sampler: DiffusionAdaptiveNegativeSampler, training: torch.Tensor):
+    model = DistMult(triples_factory=dataset.training, embedding_dim=4, random_seed=0)
+    report = describe_negatives(sampler, mapped_triples=training, model=model, num_positives=20, seed=5)
+    assert len(report.drawn.percentiles) == report.drawn.count == 160
+    assert report.drawn.percentiles.min() >= 0
+    assert report.drawn.percentiles.max() <= 1
+    table = negatives_table(sampler, training[:6], model=model, per_band=2)
+    index = QueryIndex(
+        mapped_triples=training, num_entities=dataset.num_entities, num_relations=dataset.training.num_relations
+    )
+    answers = _set(training)
+    assert index.num_queries == sampler.engine.index.num_queries
+    for row in table.to_dict("records"):
+        head, relation, tail, negative = (int(row[key]) for key in ("head", "relation", "tail", "negative"))
+        everything = [
+            (entity, relation, tail) if row["side"] == "head" else (head, relation, entity)
+            for entity in range(dataset.num_entities)
+        ]
+        with torch.no_grad():
+            scores = model.score_hrt(torch.tensor(everything)).view(-1).tolist()
+        others = [scores[entity] for entity in range(dataset.num_entities) if everything[entity] not in answers]
+        expected = statistics.fmean(
+            1.0 if score > scores[negative] + 1e-6 else 0.5 if abs(score - scores[negative]) <= 1e-6 else 0.0
+            for score in others
+        )
+        assert row["percentile"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_table(
+    dataset: Nations, sampler: DiffusionAdaptiveNegativeSampler, training: torch.Tensor, held_out: torch.Tensor
+):
+    names = {number: name for name, number in dataset.entity_to_id.items()}
+    entity_labels = [names[number] for number in range(dataset.num_entities)]
+    table = negatives_table(sampler, training[:5], entity_labels=entity_labels, held_out=held_out, per_band=2)
+    assert len(table) > 0
+    assert list(table.columns) == [
+        "head",
+        "relation",
+        "tail",
+        "side",
+        "negative",
+        "band",
+        "percentile",
+        "true",
+    ]
+    assert set(table["band"]) <= set(range(sampler.engine.num_bands))
+    assert table["percentile"].isna().all()
+    known, true = _set(training), _set(held_out)
+    for row in table.to_dict("records"):
+        relation = int(row["relation"])
+        head, tail = row["head"], row["tail"]
+        assert (dataset.entity_to_id[head], relation, dataset.entity_to_id[tail]) in known
+        if row["side"] == "head":
+            head = row["negative"]
+        else:
+            tail = row["negative"]
+        negative = (dataset.entity_to_id[head], relation, dataset.entity_to_id[tail])
+        assert negative not in known
+        assert row["true"] == (negative in true)
+    counts = table.groupby(["head", "relation", "tail", "side", "band"]).size()
+    assert counts.max() <= 2
+
+
+def test_bad_input(sampler: DiffusionAdaptiveNegativeSampler, training: torch.Tensor):
+    with pytest.raises(ValueError, match="num_positives=0"):
+        describe_negatives(sampler, mapped_triples=training, num_positives=0)
+    with pytest.raises(ValueError, match="mapped_triples is empty"):
+        describe_negatives(sampler, mapped_triples=training[:0])
+    with pytest.raises(ValueError, match="per_band=0"):
+        negatives_table(sampler, training[:1], per_band=0)

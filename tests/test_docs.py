@@ -1,0 +1,68 @@
+"""What the documentation says is so."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import pathlib
+import pkgutil
+import re
+
+import pytest
+
+import pykeen_dans
+from pykeen_dans.callbacks import CurriculumTrainingCallback
+from pykeen_dans.curriculum import curriculum_resolver
+from pykeen_dans.difficulty import difficulty_resolver
+from pykeen_dans.generation.decoder import decoder_resolver
+from pykeen_dans.generation.schedule import noise_schedule_resolver
+from pykeen_dans.sampling import DiffusionAdaptiveNegativeSampler
+
+ROOT = pathlib.Path(__file__).parent.parent
+README = ROOT / "README.md"
+DOCS = ROOT / "docs" / "source"
+
+pytestmark = pytest.mark.skipif(not README.is_file(), reason="needs a checkout of the source")
+
+
+def test_defaults_in_readme():
+    parameters = {
+        **inspect.signature(DiffusionAdaptiveNegativeSampler).parameters,
+        **inspect.signature(CurriculumTrainingCallback).parameters,
+    }
+    # both have this one, and the table of the sampler does not list it
+    rows = re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", README.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert len(rows) >= 12
+    for name, default in rows:
+        assert ast.literal_eval(default) == parameters[name].default, name
+
+
+@pytest.mark.parametrize(
+    ("option", "resolver"),
+    [
+        ("curriculum", curriculum_resolver),
+        ("schedule", noise_schedule_resolver),
+        ("decoder", decoder_resolver),
+        ("difficulty", difficulty_resolver),
+    ],
+)
+def test_choices(option: str, resolver):
+    text = " ".join((DOCS / "options.rst").read_text(encoding="utf-8").split())
+    (listed,) = re.findall(rf"The option ``{option}`` of the sampler: ([^.]+)\.", text)
+    assert set(re.findall(r"``(\w+)``", listed)) == set(resolver.options)
+
+
+def test_all_modules_are_in_the_reference():
+    documented = set()
+    for page in (DOCS / "api").glob("*.rst"):
+        documented |= set(re.findall(r"automodule:: (\S+)", page.read_text(encoding="utf-8")))
+    modules = {
+        module.name
+        for module in pkgutil.walk_packages(pykeen_dans.__path__, prefix="pykeen_dans.")
+        if not any(part.startswith("_") for part in module.name.split("."))
+    }
+    # the classes of data sets are documented in their package
+    assert modules - documented - {"pykeen_dans.cli", "pykeen_dans.version"} == {
+        f"pykeen_dans.datasets.{name}" for name in ("family", "multimodal", "nell")
+    }
+    assert documented <= modules

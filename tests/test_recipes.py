@@ -1,0 +1,87 @@
+"""Recipes are complete PyKEEN experiments, and differ in nothing but the sampler."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+from pykeen.experiments.validate import get_configuration_errors
+from pykeen.pipeline import pipeline_from_config
+from pykeen.training.callbacks import TrainingCallback
+
+from pykeen_dans.experiments import load_recipe, recipe_names, recipe_path, with_sampler
+from pykeen_dans.sampling import DiffusionAdaptiveNegativeSampler
+
+EXPECTED = {
+    f"{dataset}-{model}"
+    for dataset in ("umls", "kinships", "codexsmall", "wn18rr", "fb15k237")
+    for model in ("complex", "rotate")
+}
+
+
+def test_all_pairs_are_there():
+    assert set(recipe_names()) == EXPECTED
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_pykeen_accepts(name: str):
+    assert get_configuration_errors(recipe_path(name)) == []
+    pipeline = load_recipe(name)["pipeline"]
+    assert name == f"{pipeline['dataset']}-{pipeline['model'].lower()}"
+    assert pipeline["dataset_kwargs"] == {"create_inverse_triples": True}
+    assert pipeline["negative_sampler_kwargs"] == {"num_negs_per_pos": 8, "corruption_scheme": ["tail"]}
+    assert ("regularizer" in pipeline) == (pipeline["model"] == "ComplEx")
+    if name != load_recipe(name)["metadata"]["study"]:
+        assert "no study" in load_recipe(name)["metadata"]["comments"]
+
+
+def test_unknown_name():
+    with pytest.raises(ValueError, match=r"name='umls-transe' is unknown; choose one of .*umls-complex"):
+        load_recipe("umls-transe")
+
+
+def test_with_sampler_changes_nothing_else():
+    recipe = load_recipe("umls-complex")
+    before = copy.deepcopy(recipe)
+    recipe["pipeline"]["negative_sampler_kwargs"]["num_slots"] = 4
+    basic = with_sampler(recipe, "basic", num_negatives=3, epochs=2, seed=7)["pipeline"]
+    assert recipe["pipeline"]["training_kwargs"] == before["pipeline"]["training_kwargs"]
+    assert basic.pop("negative_sampler") == "basic"
+    assert basic.pop("negative_sampler_kwargs") == {"num_negs_per_pos": 3, "corruption_scheme": ["tail"]}
+    assert basic.pop("random_seed") == 7
+    training = basic.pop("training_kwargs")
+    assert training == {"num_epochs": 2, "batch_size": before["pipeline"]["training_kwargs"]["batch_size"]}
+    for key, value in basic.items():
+        assert value == before["pipeline"][key]
+
+
+@pytest.mark.parametrize(("argument", "value"), [("num_negatives", 0), ("epochs", 0), ("seed", -1)])
+def test_with_sampler_checks(argument: str, value: int):
+    with pytest.raises(ValueError, match=f"{argument}={value}"):
+        with_sampler(load_recipe("umls-complex"), "basic", **{argument: value})
+
+
+class _Samplers(TrainingCallback):
+    """Note the class of the sampler that is used."""
+
+    def pre_batch(self, **kwargs: object) -> None:
+        self.sampler = self.training_loop.negative_sampler
+        self.options = self.training_loop.negative_sampler_kwargs
+
+
+def test_runs(isolated_cache):
+    recipe = load_recipe("umls-complex")
+    training = recipe["pipeline"]["training_kwargs"]
+    # the curriculum ends with the last epoch, so that there is something to generate after the first of two only
+    training.update(num_epochs=2, use_tqdm=False)
+    witness = _Samplers()
+    training["callbacks"] = [training["callbacks"], witness]
+    # a number of queries rather than a time, which a busy machine may not have
+    training["callbacks_kwargs"] = [{"fit_steps": 1, "refresh_queries": 1024}, None]
+    recipe["pipeline"]["random_seed"] = 0
+    result = pipeline_from_config(recipe, evaluation_kwargs={"use_tqdm": False})
+    assert witness.sampler is DiffusionAdaptiveNegativeSampler
+    assert witness.options["coupling"].engine.bank.filled > 0
+    assert math.isfinite(result.losses[-1])
+    assert 0 < result.get_metric("both.realistic.inverse_harmonic_mean_rank") < 1

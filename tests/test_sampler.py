@@ -1,0 +1,459 @@
+"""The diffusion sampler in PyKEEN: PyKEEN's own checks of samplers, and what its options promise."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from pykeen.models import TransE
+from pykeen.sampling import negative_sampler_resolver
+from pykeen.training import SLCWATrainingLoop
+from torch import Tensor
+
+from pykeen_dans import coupling
+from pykeen_dans.bank import TAIL
+from pykeen_dans.curriculum import ConstantCurriculum
+from pykeen_dans.generation.decoder import NearestDecoder, SoftmaxDecoder
+from pykeen_dans.generation.diffusion import DiffusionGenerator
+from pykeen_dans.generation.schedule import CosineNoiseSchedule
+from pykeen_dans.sampling import DiffusionAdaptiveNegativeSampler
+
+from .utils import SMALL, from_bank, is_training, make_sampler, training_of
+
+pytestmark = pytest.mark.usefixtures("shared_cache", "no_engines")
+
+DATASETS = ("nations", "umls")
+FILTERERS = ("exact", "python-set", "bloom")
+
+
+def batch_of(dataset: str, size: int = 64) -> Tensor:
+    """Take some training triples."""
+    return training_of(dataset).mapped_triples[:size]
+
+
+def check_negatives(negatives: Tensor, positives: Tensor, dataset: str) -> None:
+    """Check what holds for each negative: valid ids, and exactly one side that differs from the positive."""
+    factory = training_of(dataset)
+    limits = torch.tensor([factory.num_entities, factory.num_relations, factory.num_entities])
+    assert negatives.dtype == torch.long
+    assert negatives.device.type == "cpu"
+    assert ((negatives >= 0) & (negatives < limits)).all()
+    differs = negatives != positives[..., None, :]
+    assert not differs[..., 1].any(), "relations are kept"
+    assert (differs[..., 0] ^ differs[..., 2]).all()
+
+
+# PyKEEN's checks of samplers (NegativeSamplerGenericTestCase in its tests)
+
+
+@pytest.mark.parametrize("num_negs_per_pos", [1, 5])
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_sample(dataset: str, num_negs_per_pos: int) -> None:
+    """Negatives have the right shape and valid ids, and nothing is masked unless it is asked for."""
+    positives = batch_of(dataset)
+    copy = positives.clone()
+    negatives, mask = make_sampler(dataset, num_negs_per_pos=num_negs_per_pos).sample(positives)
+    assert negatives.shape == (len(positives), num_negs_per_pos, 3)
+    assert mask is None
+    check_negatives(negatives, positives, dataset)
+    assert torch.equal(positives, copy)
+
+
+def test_default_number_of_negatives() -> None:
+    """Without a number, there is one negative for each positive, as in PyKEEN's own samplers."""
+    assert make_sampler(num_negs_per_pos=None).sample(batch_of("umls"))[0].shape == (64, 1, 3)
+
+
+@pytest.mark.parametrize("filterer", [None, *FILTERERS])
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_filtered(dataset: str, filterer: str | None) -> None:
+    """The mask of each filterer lets no training triple through, and the exact ones let all others through."""
+    positives = batch_of(dataset, size=128)
+    sampler = make_sampler(dataset, num_negs_per_pos=10, filtered=True, filterer=filterer)
+    negatives, mask = sampler.sample(positives)
+    assert mask is not None
+    assert mask.shape == negatives.shape[:-1]
+    assert mask.dtype == torch.bool
+    known = is_training(negatives, dataset)
+    assert known.any(), "there is something to filter"
+    assert not (mask & known).any()
+    if filterer in {"exact", "python-set"}:
+        assert torch.equal(mask, ~known)
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_small_batch(dataset: str) -> None:
+    """The last batch of an epoch may be smaller, and the next one is large again."""
+    sampler = make_sampler(dataset, num_negs_per_pos=3)
+    for size in (16, 1, 0, 32):
+        positives = batch_of(dataset, size=size)
+        negatives, _ = sampler.sample(positives)
+        assert negatives.shape == (size, 3, 3)
+        check_negatives(negatives, positives, dataset)
+
+
+@pytest.mark.parametrize("batch_dims", [(), (5,), (2, 3), (2, 3, 4)])
+def test_batch_dims(batch_dims: tuple[int, ...]) -> None:
+    """Any number of batch dimensions is supported."""
+    count = torch.Size(batch_dims).numel()
+    positives = batch_of("umls", size=count).view(*batch_dims, 3)
+    negatives = make_sampler(num_negs_per_pos=4).corrupt_batch(positives)
+    assert negatives.shape == (*batch_dims, 4, 3)
+    check_negatives(negatives, positives, "umls")
+
+
+def test_by_name() -> None:
+    """PyKEEN makes the sampler by each of its names."""
+    factory = training_of("nations")
+    for name in ("dans_kgc", "dans-kgc", "diffusionadaptive", "DiffusionAdaptiveNegativeSampler"):
+        sampler = negative_sampler_resolver.make(name, SMALL, mapped_triples=factory.mapped_triples)
+        assert isinstance(sampler, DiffusionAdaptiveNegativeSampler)
+        assert (sampler.num_entities, sampler.num_relations) == (factory.num_entities, factory.num_relations)
+
+
+# Generated negatives
+
+
+@pytest.mark.parametrize("memory", [256.0, 0.01])
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_no_generated_negative_is_a_training_triple(dataset: str, memory: float) -> None:
+    """What comes from the bank is never a training triple, even when queries share rows for want of memory."""
+    sampler = make_sampler(dataset, num_negs_per_pos=8, memory=memory, curriculum_kwargs={"share": 1.0})
+    bank = sampler.engine.bank
+    assert bank.shared == (memory < 1)
+    assert bank.ids.nbytes <= memory * 2**20
+    positives = training_of(dataset).mapped_triples
+    negatives, generated = from_bank(sampler, positives)
+    check_negatives(negatives, positives, dataset)
+    assert generated.float().mean() > 0.5
+    known = is_training(negatives, dataset)
+    assert not (known & generated).any()
+    if not bank.shared:
+        # all others are of queries for which no candidate was found
+        empty = (bank.ids < 0).flatten(start_dim=1).any(dim=1)
+        rows = _queries_of(sampler, negatives, positives)
+        assert empty[rows[known]].all()
+
+
+def _queries_of(sampler: DiffusionAdaptiveNegativeSampler, negatives: Tensor, positives: Tensor) -> Tensor:
+    """Find the query that each negative answers."""
+    index = sampler.engine.index
+    side = (negatives[..., 2] != positives[:, None, 2]).long()
+    kept = torch.where(side == TAIL, positives[:, None, 0], positives[:, None, 2])
+    relation = positives[:, None, 1].expand_as(kept)
+    return index.find(kept.flatten(), relation.flatten(), side.flatten()).view(kept.shape)
+
+
+@pytest.mark.parametrize(
+    ("num_negs_per_pos", "share"), [(1, 0.25), (1, 0.6), (1, 1.0), (3, 0.5), (8, 0.25), (8, 0.3), (32, 0.9)]
+)
+def test_share(num_negs_per_pos: int, share: float) -> None:
+    """The share of generated negatives is what was asked for, on average, whether or not it is a whole number."""
+    sampler = make_sampler(num_negs_per_pos=num_negs_per_pos, curriculum_kwargs={"share": share})
+    bank = sampler.engine.bank
+    bank.ids.fill_(7)
+    sampler.engine.take_counts()
+    torch.manual_seed(1)
+    positives = training_of("umls").mapped_triples
+    negatives = sampler.corrupt_batch(positives)
+    replaced = torch.where(negatives[..., 0] != positives[:, None, 0], negatives[..., 0], negatives[..., 2])
+    measured = (replaced == 7).float().mean().item()
+    assert measured == pytest.approx(share + (1 - share) / sampler.num_entities, abs=0.02)
+    counts = sampler.engine.take_counts()
+    assert counts["generated"] == pytest.approx(share * replaced.numel(), rel=0.05)
+    assert counts["fallback"] == 0
+
+
+def test_no_share_is_uniform() -> None:
+    """Without a share the bank is not read, and all other entities are equally likely."""
+    sampler = make_sampler(num_negs_per_pos=4, curriculum_kwargs={"share": 0.0}, random_state=11)
+    sampler.engine.bank.ids.fill_(7)
+    torch.manual_seed(0)
+    positives = training_of("umls").mapped_triples[:1].expand(20_000, 3)
+    negatives = sampler.corrupt_batch(positives)
+    assert sampler.engine.take_counts() == {"generated": 0, "fallback": 0}
+    for column in (0, 2):
+        chosen = negatives[..., column]
+        count = torch.bincount(chosen[chosen != positives[0, column]], minlength=sampler.num_entities).float()
+        assert count[positives[0, column]] == 0
+        expected = 40_000 / (sampler.num_entities - 1)
+        # the standard deviation of each count is about 17
+        assert (count[torch.arange(len(count)) != positives[0, column]] - expected).abs().max() < 5.5 * expected**0.5
+
+
+@pytest.mark.parametrize("scheme", [("head",), ("tail",), ("head", "tail"), ("tail", "head"), None])
+@pytest.mark.parametrize("num_negs_per_pos", [1, 4])
+def test_corruption_scheme(scheme: tuple[str, ...] | None, num_negs_per_pos: int) -> None:
+    """Only the sides that are named are corrupted, and both equally often."""
+    sampler = make_sampler(
+        num_negs_per_pos=num_negs_per_pos, corruption_scheme=scheme, curriculum_kwargs={"share": 0.5}
+    )
+    positives = batch_of("umls", size=256)
+    negatives, generated = from_bank(sampler, positives)
+    check_negatives(negatives, positives, "umls")
+    heads = negatives[..., 0] != positives[:, None, 0]
+    expected = {("head",): 1.0, ("tail",): 0.0}.get(scheme or (), 0.5)
+    assert heads.float().mean() == expected
+    assert generated.any()
+    if expected == 0.5:
+        assert generated[heads].any() and generated[~heads].any()
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.5, 1.0])
+def test_band_weights(progress: float) -> None:
+    """Bands are drawn with the weights that the curriculum has at this point of training."""
+    sampler = make_sampler(
+        num_negs_per_pos=4, horizon=10, curriculum="linear", curriculum_kwargs={"share": 1.0, "kappa": 1.0}
+    )
+    # an entity's id tells which band it is from
+    sampler.engine.bank.ids.copy_(torch.arange(4, dtype=torch.int32)[None, :, None].expand_as(sampler.engine.bank.ids))
+    sampler.num_seen.fill_(int(progress * 10 * sampler.num_triples))
+    weights = torch.tensor(sampler.state.weights)
+    assert sampler.state.hardness == pytest.approx({0.0: 0.17, 0.5: 0.5, 1.0: 0.83}[progress], abs=0.01)
+    torch.manual_seed(2)
+    positives = training_of("umls").mapped_triples
+    # those of low ids could not be told from the positives' own entities
+    positives = positives[(positives[:, [0, 2]] > 3).all(dim=1)]
+    negatives = sampler.corrupt_batch(positives)
+    band = torch.where(negatives[..., 0] != positives[:, None, 0], negatives[..., 0], negatives[..., 2])
+    measured = torch.bincount(band.flatten(), minlength=4).float() / band.numel()
+    torch.testing.assert_close(measured, weights, atol=0.02, rtol=0)
+
+
+def test_all_slots_are_used() -> None:
+    """No slot of the bank is read much less often than the others, so that nothing is generated in vain."""
+    sampler = make_sampler(num_negs_per_pos=4, curriculum="constant", curriculum_kwargs={"share": 1.0})
+    ids = sampler.engine.bank.ids
+    ids.copy_(torch.arange(ids[0].numel(), dtype=torch.int32).view_as(ids[0]).expand_as(ids))
+    torch.manual_seed(3)
+    positives = training_of("umls").mapped_triples
+    positives = positives[(positives[:, [0, 2]] >= ids[0].numel()).all(dim=1)]
+    negatives = sampler.corrupt_batch(positives.repeat(4, 1)).view(4, len(positives), 4, 3)
+    slot = torch.where(negatives[..., 0] != positives[:, None, 0], negatives[..., 0], negatives[..., 2])
+    count = torch.bincount(slot.flatten(), minlength=ids[0].numel()).float()
+    # neighbours are read together, two for each side, so that the first and the last are read half as often
+    assert count.min() > 0.4 * count.mean()
+    assert count.max() < 1.4 * count.mean()
+
+
+def test_distinct_negatives_of_a_positive() -> None:
+    """The generated negatives of one positive differ from each other while there are enough in the bank."""
+    sampler = make_sampler(num_negs_per_pos=8, num_slots=16, curriculum_kwargs={"share": 1.0}, random_state=5)
+    positives = batch_of("umls", size=512)
+    negatives = sampler.corrupt_batch(positives)
+    distinct = [len(set(map(tuple, row))) for row in negatives.tolist()]
+    assert sum(distinct) / len(distinct) > 7
+
+
+# Randomness and progress
+
+
+def test_same_seed_same_negatives() -> None:
+    """A seed determines the bank and the negatives; another one gives others."""
+    positives = batch_of("umls")
+    results = []
+    for random_state in (0, 0, 1):
+        coupling._alone.clear()
+        sampler = make_sampler(num_negs_per_pos=8, random_state=random_state)
+        torch.manual_seed(4)
+        results.append((sampler.engine.bank.ids.clone(), sampler.corrupt_batch(positives)))
+    (ids, negatives), (same_ids, same_negatives), (other_ids, other_negatives) = results
+    assert torch.equal(ids, same_ids)
+    assert torch.equal(negatives, same_negatives)
+    assert not torch.equal(ids, other_ids)
+    assert not torch.equal(negatives, other_negatives)
+
+
+def test_seed_of_torch() -> None:
+    """Without a random state, the seed that torch was given determines what is generated."""
+    banks = []
+    for seed in (5, 5, 6):
+        coupling._alone.clear()
+        torch.manual_seed(seed)
+        banks.append(make_sampler(random_state=None).engine.bank.ids)
+    assert torch.equal(banks[0], banks[1])
+    assert not torch.equal(banks[0], banks[2])
+
+
+def test_making_a_sampler_leaves_the_random_state_alone() -> None:
+    """Whatever is prepared, the global generator goes on as if nothing had happened, so that trainings compare."""
+    coupling._alone.clear()
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    make_sampler(random_state=123)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_equal_samplers_share_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyKEEN makes samplers again and again, but a generator is trained once."""
+    coupling._alone.clear()
+    fits = []
+    fit = DiffusionGenerator.fit
+
+    def counting(self: DiffusionGenerator, **kwargs: Any) -> Any:
+        fits.append(self)
+        return fit(self, **kwargs)
+
+    monkeypatch.setattr(DiffusionGenerator, "fit", counting)
+    first = make_sampler(num_negs_per_pos=1)
+    second = make_sampler(num_negs_per_pos=2, curriculum_kwargs={"share": 0.5})
+    assert len(fits) == 1
+    assert first.engine is second.engine
+    assert make_sampler(hidden_dim=32).engine is not first.engine
+    assert len(fits) == 2
+
+
+def test_progress_alone() -> None:
+    """A sampler without a callback counts epochs by itself, goes on to the end of its horizon, and stays there."""
+    sampler = make_sampler("nations", horizon=4)
+    triples = training_of("nations").mapped_triples
+    hardness = []
+    for _ in range(6):
+        hardness.append(sampler.state.hardness)
+        for batch in triples.split(256):
+            sampler.sample(batch)
+    assert all(a < b for a, b in itertools.pairwise(hardness[:5]))
+    assert hardness[4] == hardness[5]
+    assert hardness[0] == pytest.approx(sampler.curriculum(0.0).hardness)
+    assert hardness[4] == pytest.approx(sampler.curriculum(1.0).hardness)
+
+
+def test_progress_alone_in_workers() -> None:
+    """Worker processes advance the progress of the sampler in the main process."""
+    factory = training_of("nations")
+    sampler = make_sampler("nations", horizon=4)
+    model = TransE(triples_factory=factory, embedding_dim=4, random_seed=0)
+    loop = SLCWATrainingLoop(model=model, triples_factory=factory, negative_sampler=sampler)
+    loop.train(factory, num_epochs=2, batch_size=128, num_workers=2, use_tqdm=False, pin_memory=False)
+    # PyKEEN has looked at two batches before, to find out whether they fit into memory; and two processes add to one
+    # number without a lock, so that a few batches may be missing
+    assert 1.5 * factory.num_triples < sampler.num_seen.item() <= 2 * factory.num_triples + 2 * 128
+
+
+# Ablations and other options: each works, and does what its name says
+
+
+def ablated(**kwargs: Any) -> DiffusionAdaptiveNegativeSampler:
+    """Make a sampler with unusual options, and check its negatives."""
+    sampler = make_sampler("nations", num_negs_per_pos=4, **{"curriculum_kwargs": {"share": 1.0}, **kwargs})
+    positives = batch_of("nations", size=256)
+    negatives, generated = from_bank(sampler, positives)
+    check_negatives(negatives, positives, "nations")
+    assert generated.float().mean() > 0.3
+    assert not (is_training(negatives, "nations") & generated).any()
+    return sampler
+
+
+def generator_of(sampler: DiffusionAdaptiveNegativeSampler) -> DiffusionGenerator:
+    assert isinstance(sampler.engine.generator, DiffusionGenerator)
+    return sampler.engine.generator
+
+
+def test_learned_difficulty_is_the_default() -> None:
+    assert ablated().engine.world.difficulty.unique().numel() > 5
+
+
+@pytest.mark.parametrize(("difficulty", "is_constant"), [("constant", True), ("degree", False)])
+def test_difficulty(difficulty: str, is_constant: bool) -> None:
+    """Without DAM, all entities have the same difficulty, and so the same schedule."""
+    found = ablated(difficulty=difficulty, difficulty_kwargs=None).engine.world.difficulty
+    assert (found.unique().numel() == 1) == is_constant
+
+
+def test_without_condition() -> None:
+    """Without CCD, what is generated does not depend on the query."""
+    for conditioned in (False, True):
+        sampler = ablated(conditioned=conditioned, difficulty="constant", difficulty_kwargs=None)
+        engine = sampler.engine
+        vectors = []
+        for rows in (torch.arange(20), torch.arange(100, 120)):
+            engine.random.manual_seed(0)
+            vectors.append(engine.generate(rows))
+        assert torch.allclose(*vectors) == (not conditioned)
+
+
+def test_without_curriculum() -> None:
+    """Without DTM, all bands are alike, from the first to the last epoch."""
+    sampler = ablated(curriculum="constant")
+    assert isinstance(sampler.curriculum, ConstantCurriculum)
+    for seen in (0, 10**9):
+        sampler.num_seen.fill_(seen)
+        assert sampler.state.weights == pytest.approx([0.25] * 4)
+        assert sampler.state.margin_factor == 1
+
+
+def test_reversed_curriculum() -> None:
+    """The reversed curriculum goes from hard to easy."""
+    sampler = ablated(curriculum="reversed")
+    sampler.num_seen.fill_(0)
+    start = sampler.state.hardness
+    sampler.num_seen.fill_(10**9)
+    assert start > 0.6 > 0.4 > sampler.state.hardness
+
+
+def test_untrained() -> None:
+    """The noise control draws from a denoiser that was never trained."""
+    for trained in (False, True):
+        denoiser = generator_of(ablated(trained=trained, random_state=3)).denoiser
+        assert (denoiser.output.weight.abs().sum().item() > 0) == trained
+
+
+def test_nearest_decoder() -> None:
+    """The nearest decoder takes fewer different entities than the default, which draws with a spread."""
+    counts = {}
+    for decoder in ("nearest", "spread"):
+        sampler = make_sampler("umls", decoder=decoder, num_slots=8, random_state=9)
+        counts[decoder] = sampler.engine.bank.ids[:, -1].unique().numel()
+        assert isinstance(sampler.engine.decoder, NearestDecoder) == (decoder == "nearest")
+    ablated(decoder="nearest")
+
+
+def test_softmax_decoder() -> None:
+    sampler = ablated(decoder="softmax", decoder_kwargs={"temperature": 0.5})
+    assert isinstance(sampler.engine.decoder, SoftmaxDecoder)
+    assert sampler.engine.decoder.temperature == 0.5
+
+
+@pytest.mark.parametrize("sampling", ["ddim", "ddpm"])
+def test_sampling(sampling: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DDPM takes all steps of the chain down to the last band, DDIM only a few."""
+    steps: list[int] = []
+    step = DiffusionGenerator._step
+
+    def counting(self: DiffusionGenerator, x: Tensor, current: int, *args: Any) -> Tensor:
+        steps.append(current)
+        return step(self, x, current, *args)
+
+    monkeypatch.setattr(DiffusionGenerator, "_step", counting)
+    coupling._alone.clear()
+    engine = ablated(sampling=sampling, num_timesteps=20, bands=(12, 9, 6, 3)).engine
+    steps.clear()
+    engine.generate(torch.arange(4))
+    assert steps == sorted(steps, reverse=True)
+    assert steps[0] == 20
+    if sampling == "ddpm":
+        assert steps == list(range(20, 3, -1))
+    else:
+        assert {12, 9, 6} <= set(steps) and len(steps) < 8
+
+
+def test_schedule() -> None:
+    sampler = ablated(schedule="cosine", schedule_kwargs={"mu": 0.5})
+    schedule = generator_of(sampler).schedule
+    assert isinstance(schedule, CosineNoiseSchedule)
+    assert schedule.mu == 0.5
+
+
+def test_noise_loss() -> None:
+    """The two losses train different denoisers."""
+    weights = [generator_of(ablated(noise_loss=loss)).denoiser.output.weight for loss in ("l1", "l2")]
+    assert not torch.allclose(*weights)
+
+
+def test_one_band() -> None:
+    """The number of bands is free."""
+    sampler = ablated(bands=(10,), targets=(0.1,))
+    assert sampler.engine.bank.ids.shape[1] == 1
+    assert sampler.state.weights == (1.0,)

@@ -1,0 +1,267 @@
+"""The closed loop: what counts as hard, and how bands are moved there."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pykeen.datasets import Nations
+from pykeen.models import Model, model_resolver
+from pykeen.triples import TriplesFactory
+from pykeen.typing import LongTensor
+
+from pykeen_dans.bank import TAIL, QueryBatch, QueryIndex
+from pykeen_dans.generation.diffusion import DiffusionGenerator
+from pykeen_dans.steering import HardnessSteering, rank_percentiles, score_candidates
+
+from .toys import known_answers, seeded
+
+MODELS = ["TransE", "DistMult", "ComplEx", "RotatE", "RGCN"]
+
+
+@functools.cache
+def nations() -> TriplesFactory:
+    return Nations().training
+
+
+@functools.cache
+def nations_index() -> QueryIndex:
+    factory = nations()
+    return QueryIndex(
+        mapped_triples=factory.mapped_triples, num_entities=factory.num_entities, num_relations=factory.num_relations
+    )
+
+
+def make_model(name: str) -> Model:
+    return model_resolver.make(name, triples_factory=nations(), embedding_dim=8, random_seed=0)
+
+
+def some_queries(n: int) -> QueryBatch:
+    return nations_index().select(torch.randperm(nations_index().num_queries, generator=seeded())[:n])
+
+
+def as_triples(queries: QueryBatch, candidates: LongTensor) -> LongTensor:
+    """Put each candidate into its query, shape: (n, k, 3)."""
+    kept, relations = (x[:, None].expand(candidates.shape) for x in (queries.kept, queries.relations))
+    is_tail = (queries.sides == TAIL)[:, None]
+    return torch.stack(
+        [torch.where(is_tail, kept, candidates), relations, torch.where(is_tail, candidates, kept)], dim=-1
+    )
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", MODELS)
+def test_candidates_are_scored_as_by_the_model(name: str, training: bool) -> None:
+    model, queries = make_model(name).train(training), some_queries(12)
+    assert len(queries.sides.unique()) == 2
+    candidates = torch.randint(nations().num_entities, size=(12, 5), generator=seeded(1))
+    scores = score_candidates(model, queries, candidates)
+    assert model.training is training
+    assert not scores.requires_grad
+    model.eval()
+    expected = model.score_hrt(as_triples(queries, candidates).view(-1, 3)).view(12, 5)
+    torch.testing.assert_close(scores, expected.detach(), atol=1e-5, rtol=1e-4)
+
+
+def test_queries_of_one_side_only() -> None:
+    model, queries = make_model("DistMult"), some_queries(12)
+    heads = nations_index().select(queries.rows[queries.sides != TAIL])
+    candidates = torch.zeros(len(heads), 1, dtype=torch.long)
+    expected = model.score_hrt(as_triples(heads, candidates).view(-1, 3)).detach()
+    torch.testing.assert_close(score_candidates(model, heads, candidates), expected)
+
+
+def test_an_encoder_keeps_learning_after_it_was_asked() -> None:
+    model = make_model("RGCN").train()
+    score_candidates(model, some_queries(3), torch.zeros(3, 1, dtype=torch.long))
+    model.score_hrt(nations().mapped_triples[:4]).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", ["DistMult", "RotatE"])
+def test_percentile_is_the_share_of_entities_that_score_higher(name: str) -> None:
+    model, queries, num_entities = make_model(name).eval(), some_queries(10), nations().num_entities
+    candidates = torch.arange(-1, num_entities).expand(10, -1)
+    percentiles = rank_percentiles(
+        model=model, index=nations_index(), queries=queries, candidates=candidates, pool_size=1000, random=seeded()
+    )
+    every = torch.arange(num_entities).expand(10, -1)
+    scores = score_candidates(model, queries, every).tolist()
+    for i, (kept, relation, side) in enumerate(
+        zip(queries.kept.tolist(), queries.relations.tolist(), queries.sides.tolist(), strict=True)
+    ):
+        known = known_answers(nations().mapped_triples, kept=kept, relation=relation, tail=side == TAIL)
+        others = [scores[i][e] for e in range(num_entities) if e not in known]
+        expected = [
+            (sum(o > own for o in others) + 0.5 * sum(o == own for o in others)) / len(others) for own in scores[i]
+        ]
+        assert math.isnan(percentiles[i, 0])
+        assert percentiles[i, 1:].tolist() == pytest.approx(expected)
+    # the best entity that is no answer is only tied with itself
+    assert percentiles[:, 1:].max() <= 1
+
+
+def test_entities_that_tie_are_in_the_middle() -> None:
+    model = make_model("DistMult")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(0.5)
+    percentiles = rank_percentiles(
+        model=model,
+        index=nations_index(),
+        queries=some_queries(6),
+        candidates=torch.zeros(6, 2, dtype=torch.long),
+        random=seeded(),
+    )
+    assert (percentiles == 0.5).all()
+
+
+def test_a_pool_stands_for_all_entities() -> None:
+    num_entities = 2000
+    factory = nations()
+    index = QueryIndex(mapped_triples=factory.mapped_triples, num_entities=num_entities, num_relations=55)
+
+    class ById(torch.nn.Module):
+        """Score entities by their ids: the lower, the better."""
+
+        device = torch.device("cpu")
+
+        def score_t(self, batch: LongTensor, tails: LongTensor) -> torch.Tensor:
+            return -tails.float()
+
+        def score_h(self, batch: LongTensor, heads: LongTensor) -> torch.Tensor:
+            return -heads.float()
+
+    candidates = torch.tensor([100, 1000, 1900]).expand(50, 3)
+    arguments: dict[str, Any] = {
+        "model": ById(),
+        "index": index,
+        "queries": index.select(torch.arange(50)),
+        "candidates": candidates,
+    }
+    means = torch.stack(
+        [rank_percentiles(**arguments, pool_size=200, random=seeded(seed)).mean(dim=0) for seed in range(20)]
+    )
+    assert means.mean(dim=0).tolist() == pytest.approx([0.05, 0.5, 0.95], abs=0.02)
+    assert (means.std(dim=0) > 0).all()
+
+
+# The loop
+
+
+class Plant:
+    """A generator whose negatives have percentiles as its spreads say, up to a factor that its timestep changes."""
+
+    def __init__(self, factors: Sequence[float], step: float = 1.2) -> None:
+        self.factors = list(factors)
+        self.step = step
+        self.adjusted: list[tuple[int, bool]] = []
+
+    def percentiles(self, spreads: Sequence[float]) -> list[float]:
+        return [factor * spread / 2 for factor, spread in zip(self.factors, spreads, strict=True)]
+
+    def adjust_hardness(self, band: int, harder: bool) -> bool:
+        self.adjusted.append((band, harder))
+        self.factors[band] *= 1 / self.step if harder else self.step
+        return True
+
+
+TARGETS = (0.3, 0.1, 0.05, 0.02)
+
+
+def run(steering: HardnessSteering, plant: Plant, rounds: int) -> list[float]:
+    for _ in range(rounds):
+        steering.update(plant.percentiles(steering.spreads), plant)  # type: ignore[arg-type]
+    return plant.percentiles(steering.spreads)
+
+
+def test_the_first_spreads_are_right_if_nearness_is_plausibility() -> None:
+    steering, plant = HardnessSteering(TARGETS, min_spread=0.01), Plant([1, 1, 1, 1])
+    assert plant.percentiles(steering.spreads) == pytest.approx(TARGETS)
+    before = list(steering.spreads)
+    run(steering, plant, 5)
+    assert steering.spreads == before
+    assert plant.adjusted == []
+
+
+@pytest.mark.parametrize("start", [0.02, 0.5, 1.0])
+def test_spreads_converge_from_wherever_they_start(start: float) -> None:
+    steering, plant = HardnessSteering(TARGETS, min_spread=0.01), Plant([1, 1, 1, 1])
+    steering.spreads = [start] * 4
+    assert run(steering, plant, 12) == pytest.approx(TARGETS, rel=0.11)
+    assert plant.adjusted == []
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.8, 1.25, 1.6])
+def test_spreads_make_up_for_nearness_that_is_not_plausibility(factor: float) -> None:
+    steering, plant = HardnessSteering(TARGETS, min_spread=0.001), Plant([factor] * 4)
+    distances = []
+    for _ in range(10):
+        measured = run(steering, plant, 1)
+        distances.append(max(abs(math.log(m / t)) for m, t in zip(measured, TARGETS, strict=True)))
+    assert distances == sorted(distances, reverse=True)
+    assert measured == pytest.approx(TARGETS, rel=0.11)
+
+
+def test_where_the_spread_is_at_its_limit_the_generator_is_moved() -> None:
+    steering, plant = HardnessSteering((0.3, 0.02), min_spread=0.1), Plant([0.4, 1.0])
+    measured = run(steering, plant, 30)
+    # the first band is too hard even at a spread of 1, the second too easy at the smallest
+    assert {(band, harder) for band, harder in plant.adjusted} == {(0, False), (1, True)}
+    assert steering.spreads == [1.0, 0.1]
+    assert measured == pytest.approx((0.3, 0.02), rel=0.21)
+
+
+def test_a_calm_loop_moves_less() -> None:
+    moved = {}
+    for gain in (0.25, 0.5, 1.0):
+        steering = HardnessSteering((0.1,), min_spread=0.01, gain=gain)
+        steering.update([0.2], Plant([1]))  # type: ignore[arg-type]
+        moved[gain] = steering.spreads[0]
+    assert 0.2 > moved[0.25] > moved[0.5] > moved[1.0]
+    assert moved[1.0] == pytest.approx(0.1)
+
+
+def test_what_is_near_enough_or_was_not_measured_stays() -> None:
+    steering, plant = HardnessSteering(TARGETS, min_spread=0.01), Plant([1, 1, 1, 1])
+    before = list(steering.spreads)
+    measured = [0.3 * 1.09, 0.1 / 1.09, math.nan, math.nan]
+    steering.update(measured, plant)  # type: ignore[arg-type]
+    assert steering.spreads == before
+    assert steering.measured is not None
+    assert steering.measured[:2] == measured[:2]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rounds=st.lists(
+        st.lists(st.one_of(st.floats(0, 1), st.just(math.nan)), min_size=4, max_size=4), min_size=1, max_size=30
+    ),
+    min_spread=st.floats(1e-3, 1.0),
+)
+def test_spreads_and_timesteps_never_leave_their_ranges(rounds: list[list[float]], min_spread: float) -> None:
+    steering = HardnessSteering(TARGETS, min_spread=min_spread)
+    generator = DiffusionGenerator(dim=2, num_relations=1, num_timesteps=50, hidden_dim=4)
+    for measured in rounds:
+        steering.update(measured, generator)
+        assert all(min_spread <= spread <= 1 for spread in steering.spreads)
+        assert all(a > b for a, b in zip([51, *generator.bands], [*generator.bands, 0], strict=True))
+
+
+@pytest.mark.parametrize("targets", [(), (0.0,), (0.6,), (-0.1,), (math.nan,), (0.1, 0.2), (0.3, 0.1, 0.2)], ids=str)
+def test_bad_targets(targets: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match=r"targets=\(.*\) must be .*for example") as error:
+        HardnessSteering(targets)
+    assert str(targets) in str(error.value)
+
+
+@pytest.mark.parametrize("min_spread", [0.0, 1.5, math.nan])
+def test_bad_spread(min_spread: float) -> None:
+    with pytest.raises(ValueError, match=f"min_spread={min_spread}"):
+        HardnessSteering(TARGETS, min_spread=min_spread)
