@@ -70,9 +70,8 @@ class LatentLoss:
 
         :returns: the value of the loss
         """
-        margin = getattr(loss, "margin", None)
-        # a margin of 0 is one, too
-        margin = (1.0 if margin is None else margin) * state.margin_factor
+        # losses without a margin, as PyKEEN's softplus loss, tell a margin of 0
+        margin = (getattr(loss, "margin", None) or 1.0) * state.margin_factor
         bands = torch.multinomial(torch.tensor(state.weights), self.num_negatives, replacement=True)
         total = 0.0
         for side, chosen in ((HEAD, bands[0::2]), (TAIL, bands[1::2])):

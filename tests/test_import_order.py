@@ -196,7 +196,10 @@ def test_import_failure_is_reported(tmp_path) -> None:
 import sys
 sys.modules["pykeen_dans.callbacks"] = None  # the import system takes this for a module that cannot be imported
 import pykeen.training
-assert "danskgc" in pykeen.training.training_loop_resolver.options
+from pykeen.sampling import negative_sampler_resolver
+assert "slcwa" in pykeen.training.training_loop_resolver.options
+assert "curriculum" not in pykeen.training.callback_resolver.options
+assert negative_sampler_resolver.lookup("dans_kgc")
 """
     result = run_python(code, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
