@@ -199,12 +199,16 @@ class GenerationEngine:
 
         :returns: shape: (n, num_bands, ...) vectors in the model's own space
         """
+        latent, space = self._latent(rows)
+        return space.restore(latent)
+
+    def _latent(self, rows: LongTensor) -> tuple[Tensor, EntitySpace]:
+        """Generate standardised vectors for queries, and tell their space."""
         if self.generator is None or self.space is None:
-            raise ValueError("space is not set: call enter(space) before generate().")
-        latent = self.generator.generate(
-            space=self.space, world=self.world, queries=self.index.select(rows), random=self.random
-        )
-        return self.space.restore(latent)
+            raise ValueError("space is not set: call enter(space) before anything is generated.")
+        queries = self.index.select(rows)
+        latent = self.generator.generate(space=self.space, world=self.world, queries=queries, random=self.random)
+        return latent, self.space
 
     def propose(self, rows: LongTensor) -> LongTensor:
         """Generate negatives for queries.
@@ -213,14 +217,10 @@ class GenerationEngine:
 
         :returns: shape: (n, num_bands, num_slots) entity ids, -1 where a query has no candidate
         """
-        if self.generator is None or self.space is None:
-            raise ValueError("space is not set: call enter(space) before propose().")
-        latent = self.generator.generate(
-            space=self.space, world=self.world, queries=self.index.select(rows), random=self.random
-        )
+        latent, space = self._latent(rows)
         return self.decoder(
             latent,
-            space=self.space,
+            space=space,
             index=self.index,
             rows=rows,
             spreads=self.steering.spreads,

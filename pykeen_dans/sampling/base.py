@@ -72,7 +72,7 @@ class GeneratedNegativeSampler(NegativeSampler):
     :param fit_steps: the number of training steps of the generator when there is no callback
     :param horizon: the number of epochs after which the curriculum ends when there is no callback to tell, default:
         those of the training, or 50 outside of one
-    :param random_state: the seed of all that is generated, default: drawn from torch's global generator
+    :param random_state: the seed of all that is generated, default: the one that torch was last given
     :param coupling: set by :class:`pykeen_dans.callbacks.CurriculumTrainingCallback`
     :param generator_options: what the generator's constructor takes beside the sizes
 
