@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -199,16 +199,16 @@ class GenerationEngine:
 
         :returns: shape: (n, num_bands, ...) vectors in the model's own space
         """
-        latent, space = self._latent(rows)
-        return space.restore(latent)
+        latent, spaces = self._latent(rows)
+        return torch.stack([space.restore(latent[:, band]) for band, space in enumerate(spaces)], dim=1)
 
-    def _latent(self, rows: LongTensor) -> tuple[Tensor, EntitySpace]:
-        """Generate standardised vectors for queries, and tell their space."""
+    def _latent(self, rows: LongTensor) -> tuple[Tensor, Sequence[EntitySpace]]:
+        """Generate standardised vectors for queries, and tell the space of each band."""
         if self.generator is None or self.space is None:
             raise ValueError("space is not set: call enter(space) before anything is generated.")
         queries = self.index.select(rows)
         latent = self.generator.generate(space=self.space, world=self.world, queries=queries, random=self.random)
-        return latent, self.space
+        return latent, self.generator.spaces(self.space)
 
     def propose(self, rows: LongTensor) -> LongTensor:
         """Generate negatives for queries.
@@ -217,10 +217,10 @@ class GenerationEngine:
 
         :returns: shape: (n, num_bands, num_slots) entity ids, -1 where a query has no candidate
         """
-        latent, space = self._latent(rows)
+        latent, spaces = self._latent(rows)
         return self.decoder(
             latent,
-            space=space,
+            spaces=spaces,
             index=self.index,
             rows=rows,
             spreads=self.steering.spreads,

@@ -5,30 +5,38 @@ They exist so that ``pykeen train`` can name them, which has no option for sampl
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pykeen.training import SLCWATrainingLoop
 from pykeen.training.callbacks import callback_resolver
 
 from .callbacks import CurriculumTrainingCallback
 from .sampling import DiffusionAdaptiveNegativeSampler
+from .sampling.base import GeneratedNegativeSampler
 
 __all__ = [
+    "CurriculumTrainingLoop",
     "DANSKGCTrainingLoop",
 ]
 
 
-class DANSKGCTrainingLoop(SLCWATrainingLoop):
-    """The sLCWA training loop with the sampler ``dans_kgc``, coupled to the model by the callback ``curriculum``."""
+class CurriculumTrainingLoop(SLCWATrainingLoop):
+    """The sLCWA training loop with a generated sampler, coupled to the model by the callback ``curriculum``.
+
+    Subclasses name the sampler, and have nothing else of their own.
+    """
+
+    #: The sampler where none is asked for
+    sampler_cls: ClassVar[type[GeneratedNegativeSampler]]
 
     def __init__(self, **kwargs: Any) -> None:
         """Initialise the training loop.
 
         :param kwargs: keyword-based parameters of :class:`pykeen.training.SLCWATrainingLoop`. Without a negative
-            sampler, it is :class:`pykeen_dans.sampling.DiffusionAdaptiveNegativeSampler`.
+            sampler, it is the one of this class.
         """
         if kwargs.get("negative_sampler") is None:
-            kwargs["negative_sampler"] = DiffusionAdaptiveNegativeSampler
+            kwargs["negative_sampler"] = self.sampler_cls
         super().__init__(**kwargs)
 
     def _train(self, *args: Any, **kwargs: Any) -> list[float] | None:
@@ -41,3 +49,9 @@ class DANSKGCTrainingLoop(SLCWATrainingLoop):
                 made.append(CurriculumTrainingCallback())
             kwargs |= {"callbacks": made, "callbacks_kwargs": None}
         return super()._train(*args, **kwargs)
+
+
+class DANSKGCTrainingLoop(CurriculumTrainingLoop):
+    """The sLCWA training loop with the sampler ``dans_kgc``, coupled to the model by the callback ``curriculum``."""
+
+    sampler_cls: ClassVar[type[GeneratedNegativeSampler]] = DiffusionAdaptiveNegativeSampler

@@ -10,6 +10,7 @@ import torch
 from pykeen.typing import FloatTensor, LongTensor
 
 from pykeen_dans.bank import TAIL, QueryIndex
+from pykeen_dans.generation.combination import TranslationCombination
 from pykeen_dans.generation.decoder import (
     Decoder,
     NearestDecoder,
@@ -227,7 +228,9 @@ def test_bands_are_decoded_each_with_its_own_vector_and_spread(
     rows = rows_of(index, 0, 1)
     latent = torch.randn(2, 3, 5, generator=seeded())
     spreads = (0.5, 0.3, 0.05)
-    ids = decoder(latent, space=space, index=index, rows=rows, spreads=spreads, num_slots=4, random=seeded())
+    ids = decoder(
+        latent, spaces=[space] * len(spreads), index=index, rows=rows, spreads=spreads, num_slots=4, random=seeded()
+    )
     assert ids.shape == (2, 3, 4)
     random = seeded()
     for band, spread in enumerate(spreads):
@@ -235,6 +238,20 @@ def test_bands_are_decoded_each_with_its_own_vector_and_spread(
             latent[:, band], space=space, index=index, rows=rows, spread=spread, num_slots=4, random=random
         )
         assert torch.equal(ids[:, band], expected)
+
+
+@pytest.mark.parametrize("decoder", DECODERS, ids=lambda decoder: type(decoder).__name__)
+@pytest.mark.parametrize("spread", [0.3, 1.0])
+def test_only_members_of_a_space_are_decoded(index: QueryIndex, decoder: Decoder, spread: float) -> None:
+    members = torch.arange(1, NUM_ENTITIES, 2)
+    vectors = torch.randn(NUM_ENTITIES, 5, generator=seeded(1))
+    space = EntitySpace.create(entities=vectors, relations=None, combination=TranslationCombination(), members=members)
+    rows = rows_of(index, 0, 1, 3)
+    ids = decode(decoder, torch.randn(3, 5, generator=seeded()), space, index, rows, spread=spread, num_slots=64)
+    for found, num_known in zip(ids, (3, 10, NUM_ENTITIES - 1), strict=True):
+        allowed = {entity for entity in members.tolist() if entity >= num_known}
+        assert set(found.tolist()) <= allowed
+        assert len(set(found.tolist())) >= min(len(allowed), 5)
 
 
 def test_names_and_bad_values() -> None:

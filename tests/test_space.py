@@ -220,3 +220,18 @@ def test_reference_space_has_translations() -> None:
     kept, relation = torch.tensor([3, 3]), torch.tensor([1, 1])
     query = space.queries(kept, relation, torch.tensor([HEAD, TAIL])) * space.query_scale
     torch.testing.assert_close(query, torch.stack([entities[3] - relations[1], entities[3] + relations[1]]))
+
+
+def test_members_alone_make_the_statistics_and_are_drawn() -> None:
+    vectors = torch.randn(20, 3, generator=seeded())
+    members = torch.tensor([2, 3, 5, 7, 11])
+    outside = torch.ones(20, dtype=torch.bool)
+    outside[members] = False
+    vectors[outside] = 1e6
+    space = EntitySpace.create(entities=vectors, relations=None, combination=TranslationCombination(), members=members)
+    assert space.num_members == 5
+    assert torch.allclose(space.mean, vectors[members].mean(dim=0))
+    assert space.draw(5, seeded()).tolist() == members.tolist()
+    drawn = [space.draw(3, seeded(seed)).tolist() for seed in range(20)]
+    assert all(len(set(ids)) == 3 and set(ids) <= set(members.tolist()) for ids in drawn)
+    assert {entity for ids in drawn for entity in ids} == set(members.tolist())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from pykeen.typing import FloatTensor, LongTensor
@@ -139,8 +140,18 @@ class Generator(nn.Module, ABC):
         :param queries: n queries
         :param random: the source of randomness, on the CPU
 
-        :returns: shape: (n, num_bands, dim) vectors in the standardised space, the easiest band first
+        :returns: shape: (n, num_bands, dim) standardised vectors, each band's in its own of :meth:`spaces`, the easiest
+            band first
         """
+
+    def spaces(self, space: EntitySpace) -> Sequence[EntitySpace]:
+        """Tell in which space the vectors of each band are.
+
+        :param space: the current entity vectors
+
+        :returns: a space of the same dimension for each band. The default is the given one for all of them.
+        """
+        return [space] * self.num_bands
 
     def adjust_hardness(self, band: int, harder: bool) -> bool:
         """Make a band harder or easier by the means of the generator itself, when decoding can do no more.

@@ -52,7 +52,7 @@ class Decoder(ABC):
         self,
         latent: FloatTensor,
         *,
-        space: EntitySpace,
+        spaces: Sequence[EntitySpace],
         index: QueryIndex,
         rows: LongTensor,
         spreads: Sequence[float],
@@ -61,8 +61,8 @@ class Decoder(ABC):
     ) -> LongTensor:
         """Decode vectors.
 
-        :param latent: shape: (n, num_bands, dim) vectors in the standardised space
-        :param space: the current entity vectors
+        :param latent: shape: (n, num_bands, dim) standardised vectors
+        :param spaces: for each band the space of its vectors
         :param index: the queries with their known answers
         :param rows: shape: (n,) the positions of the queries in the index
         :param spreads: for each band the share of all entities, the nearest ones, from which candidates come
@@ -82,7 +82,7 @@ class Decoder(ABC):
                     num_slots=num_slots,
                     random=random,
                 )
-                for band, spread in enumerate(spreads)
+                for band, (space, spread) in enumerate(zip(spaces, spreads, strict=True))
             ],
             dim=1,
         )
@@ -102,7 +102,7 @@ class Decoder(ABC):
         """Decode the vectors of one band.
 
         :param latent: shape: (n, dim)
-        :param space: see :meth:`__call__`
+        :param space: the space of the band
         :param index: see :meth:`__call__`
         :param rows: shape: (n,)
         :param spread: the spread of the band
@@ -113,16 +113,16 @@ class Decoder(ABC):
         """
 
 
-def similarity(latent: FloatTensor, space: EntitySpace, pool: LongTensor | None) -> FloatTensor:
+def similarity(latent: FloatTensor, space: EntitySpace, pool: LongTensor) -> FloatTensor:
     """Compare vectors with entities by the cosine.
 
     :param latent: shape: (n, dim)
     :param space: the current entity vectors
-    :param pool: shape: (k,) the entities to compare with, or None for all
+    :param pool: shape: (k,) the entities to compare with
 
     :returns: shape: (n, k)
     """
-    vectors = space.vectors if pool is None else space.vectors[pool.to(space.device)]
+    vectors = space.vectors[pool.to(space.device)]
     return functional.normalize(latent, dim=-1) @ functional.normalize(vectors, dim=-1).T
 
 
@@ -173,14 +173,12 @@ class SpreadDecoder(Decoder):
         random: torch.Generator,
     ) -> LongTensor:
         """Draw from the nearest entities of a random pool, see :meth:`Decoder.decode_band`."""
-        num_entities = space.num_entities
         pool_size = math.ceil(num_slots / spread)
-        if pool_size >= num_entities:
-            pool = torch.arange(num_entities)
-            num_candidates = max(self.min_candidates, math.ceil(spread * num_entities))
-        else:
-            pool = torch.randperm(num_entities, generator=random)[:pool_size]
-            num_candidates = num_slots
+        pool = space.draw(pool_size, random)
+        # where the pool is everything, all that the spread holds may be drawn, else the pool is a draw already
+        num_candidates = (
+            max(self.min_candidates, math.ceil(spread * len(pool))) if pool_size >= space.num_members else num_slots
+        )
         column = take_nearest(
             similarity(latent, space, pool),
             index.known(rows, pool),
@@ -206,13 +204,15 @@ class NearestDecoder(Decoder):
         random: torch.Generator,
     ) -> LongTensor:
         """Take the nearest entities, see :meth:`Decoder.decode_band`."""
-        return take_nearest(
-            similarity(latent, space, None),
-            index.known(rows, torch.arange(space.num_entities)),
+        pool = space.draw(space.num_members, random)
+        column = take_nearest(
+            similarity(latent, space, pool),
+            index.known(rows, pool),
             num_candidates=num_slots,
             num_slots=num_slots,
             random=random,
         ).cpu()
+        return torch.where(column >= 0, pool[column.clamp(min=0)], -1)
 
 
 class SoftmaxDecoder(SpreadDecoder):
@@ -240,8 +240,7 @@ class SoftmaxDecoder(SpreadDecoder):
         random: torch.Generator,
     ) -> LongTensor:
         """Draw by softmax from a random pool, see :meth:`Decoder.decode_band`."""
-        pool_size = min(space.num_entities, max(self.min_candidates, math.ceil(num_slots / spread)))
-        pool = torch.randperm(space.num_entities, generator=random)[:pool_size]
+        pool = space.draw(max(self.min_candidates, math.ceil(num_slots / spread)), random)
         score = similarity(latent, space, pool) / self.temperature
         # the largest of scores with Gumbel noise are a draw without replacement from their softmax
         uniform = torch.rand(score.shape, generator=random).to(score.device).clamp(min=1e-20)

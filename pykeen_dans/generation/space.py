@@ -70,6 +70,7 @@ class EntitySpace:
     :param raw_relations: shape: (num_relations, ...) the raw relation vectors, or None where the combination needs none
     :param combination: how a kept entity and a relation are combined
     :param query_scale: shape: () the typical size of a combined vector, by which it is divided
+    :param members: shape: (num_members,) the entities that have a place in this space, on the CPU, None for all of them
     """
 
     vectors: FloatTensor
@@ -79,6 +80,7 @@ class EntitySpace:
     raw_relations: Tensor | None
     combination: Combination
     query_scale: FloatTensor
+    members: LongTensor | None = None
 
     @classmethod
     def create(
@@ -87,12 +89,15 @@ class EntitySpace:
         entities: Tensor,
         relations: Tensor | None,
         combination: Combination,
+        members: LongTensor | None = None,
     ) -> EntitySpace:
         """Standardise vectors.
 
         :param entities: shape: (num_entities, ...) entity vectors, real or complex
         :param relations: shape: (num_relations, ...) relation vectors
         :param combination: how a kept entity and a relation are combined
+        :param members: shape: (num_members,) the entities whose vectors mean something, by which the statistics are
+            taken and among which is decoded, default: all
 
         :returns: the space
 
@@ -109,8 +114,9 @@ class EntitySpace:
                     f"gradients."
                 )
         flat = real_view(entities)
-        mean = flat.mean(dim=0)
-        deviation = flat.std(dim=0, unbiased=False)
+        known = flat if members is None else flat[members.to(flat.device)]
+        mean = known.mean(dim=0)
+        deviation = known.std(dim=0, unbiased=False)
         deviation = torch.where(deviation > _MINIMUM_DEVIATION, deviation, 1.0)
         scale = torch.ones((), device=flat.device)
         if relations is not None:
@@ -128,6 +134,7 @@ class EntitySpace:
             raw_relations=relations,
             combination=combination,
             query_scale=scale,
+            members=None if members is None else members.cpu(),
         )
 
     @property
@@ -141,9 +148,27 @@ class EntitySpace:
         return self.vectors.shape[0]
 
     @property
+    def num_members(self) -> int:
+        """The number of entities that have a place in this space."""
+        return self.num_entities if self.members is None else self.members.shape[0]
+
+    @property
     def device(self) -> torch.device:
         """The device of the vectors."""
         return self.vectors.device
+
+    def draw(self, size: int, random: torch.Generator) -> LongTensor:
+        """Draw entities that have a place in this space, without replacement.
+
+        :param size: the number wanted. All of them, in order, where there are no more.
+        :param random: the source of randomness, on the CPU
+
+        :returns: shape: (min(size, num_members),) entity ids on the CPU
+        """
+        if size >= self.num_members:
+            return torch.arange(self.num_entities) if self.members is None else self.members
+        position = torch.randperm(self.num_members, generator=random)[:size]
+        return position if self.members is None else self.members[position]
 
     def queries(self, kept: LongTensor, relations: LongTensor, sides: LongTensor) -> FloatTensor:
         """Combine kept entities with relations.
