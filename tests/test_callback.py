@@ -281,7 +281,7 @@ def test_budget_bounds_the_overhead(budget: float, monkeypatch: pytest.MonkeyPat
     """However long a single piece of work takes, it does not add up to more than its share of the epochs."""
     clock = Clock(monkeypatch)
     clock.takes(GenerationEngine, "propose", 2.0)
-    clock.takes(DiffusionGenerator, "_training_step", 0.1)
+    clock.takes(DiffusionGenerator, "training_loss", 0.1)
     tracker = PythonResultTracker()
     callback = CurriculumTrainingCallback(refresh_budget=budget)
     train(make_loop(tracker=tracker), num_epochs=20, callbacks=[slow_batches(clock), callback], callbacks_kwargs=None)
@@ -299,7 +299,7 @@ def test_preparation_is_not_charged(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is prepared once, as the reference embedding, does not use up the budget of the epochs."""
     clock = Clock(monkeypatch)
     clock.takes(GenerationEngine, "prepare", 1_000.0)
-    clock.takes(DiffusionGenerator, "_training_step", 0.1)
+    clock.takes(DiffusionGenerator, "training_loss", 0.1)
     tracker = PythonResultTracker()
     train(make_loop(tracker=tracker), callbacks=[slow_batches(clock), "curriculum"], callbacks_kwargs=[None, {}])
     assert clock.now > 1_000

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from pykeen.typing import FloatTensor, LongTensor
@@ -22,6 +23,7 @@ __all__ = [
     "Condition",
     "ConditionEncoder",
     "Denoiser",
+    "DenoisingNetwork",
 ]
 
 
@@ -34,6 +36,7 @@ class Condition:
     :param type: shape: (n, dim) the centroid of the type that is to be generated
     :param relation: shape: (n,) the relation with the side, ``side * num_relations + relation``
     :param difficulty: shape: (n,) the difficulty of the entity that is restored, in (0, 1)
+    :param modality: in which of the denoiser's modalities all of these vectors are
     """
 
     query: FloatTensor
@@ -41,6 +44,7 @@ class Condition:
     type: FloatTensor
     relation: LongTensor
     difficulty: FloatTensor
+    modality: int = 0
 
     @property
     def features(self) -> FloatTensor:
@@ -69,15 +73,21 @@ class ConditionEncoder(nn.Module):
     :param hidden_dim: the dimension of the encoding
     :param dropout: the probability with which a condition is replaced by zeros in training, so that the same network is
         able to denoise without it
+    :param num_modalities: the number of modalities that share the encoder. Each has a vector for itself, and one for
+        each relation, since a relation that says much of an entity's structure may say little of its looks.
     """
 
-    def __init__(self, *, dim: int, num_relations: int, hidden_dim: int, dropout: float) -> None:
+    def __init__(
+        self, *, dim: int, num_relations: int, hidden_dim: int, dropout: float, num_modalities: int = 1
+    ) -> None:
         """Initialise the encoder."""
         super().__init__()
         self.dropout = dropout
+        self.num_relations = num_relations
         self.project = nn.Linear(3 * dim + 1, hidden_dim)
-        self.relation = nn.Embedding(2 * num_relations, hidden_dim)
+        self.relation = nn.Embedding(2 * num_relations * num_modalities, hidden_dim)
         nn.init.normal_(self.relation.weight, std=0.1)
+        self.modality = nn.Embedding(num_modalities, hidden_dim) if num_modalities > 1 else None
 
     def forward(self, condition: Condition) -> FloatTensor:
         """Encode.
@@ -86,14 +96,45 @@ class ConditionEncoder(nn.Module):
 
         :returns: shape: (n, hidden_dim)
         """
-        encoded = functional.silu(self.project(condition.features) + self.relation(condition.relation))
+        relation = 2 * self.num_relations * condition.modality + condition.relation
+        hidden = self.project(condition.features) + self.relation(relation)
+        if self.modality is not None:
+            hidden = hidden + self.modality.weight[condition.modality]
+        encoded = functional.silu(hidden)
         if self.training and self.dropout > 0:
             keep = torch.rand(encoded.shape[0], 1, device=encoded.device) >= self.dropout
             encoded = encoded * keep
         return encoded
 
 
-class Denoiser(nn.Module):
+class DenoisingNetwork(nn.Module, ABC):
+    """A network that predicts the noise in vectors."""
+
+    #: Whether the condition is used at all
+    conditioned: bool
+
+    @abstractmethod
+    def encode(self, condition: Condition) -> tuple[FloatTensor, FloatTensor]:
+        """Encode the condition once for all steps of a chain.
+
+        :param condition: the condition of n vectors
+
+        :returns: two tensors of n rows each, which :meth:`forward` takes
+        """
+
+    @abstractmethod
+    def forward(self, x: FloatTensor, timesteps: LongTensor, encoded: tuple[FloatTensor, FloatTensor]) -> FloatTensor:
+        """Predict noise.
+
+        :param x: shape: (n, dim) noisy vectors
+        :param timesteps: shape: (n,) or () their timesteps
+        :param encoded: the encoded condition, from :meth:`encode`
+
+        :returns: shape: (n, dim) the predicted noise
+        """
+
+
+class Denoiser(DenoisingNetwork):
     """Predict the noise in a vector.
 
     :param dim: the dimension of the entity space
@@ -103,6 +144,7 @@ class Denoiser(nn.Module):
     :param num_blocks: the number of residual blocks
     :param condition_dropout: see :class:`ConditionEncoder`
     :param conditioned: whether to use the condition at all. Without it, this is the paper's ablation "w/o CCD".
+    :param num_modalities: the number of modalities that share the network, see :class:`ConditionEncoder`
     """
 
     #: shape: (num_timesteps + 1, hidden_dim) the embeddings of all timesteps
@@ -118,6 +160,7 @@ class Denoiser(nn.Module):
         num_blocks: int = 2,
         condition_dropout: float = 0.1,
         conditioned: bool = True,
+        num_modalities: int = 1,
     ) -> None:
         """Initialise the denoiser, so that it predicts no noise at first."""
         super().__init__()
@@ -128,7 +171,11 @@ class Denoiser(nn.Module):
             raise ValueError(f"hidden_dim={hidden_dim} is odd; choose an even number, e.g. {hidden_dim + 1}.")
         self.conditioned = conditioned
         self.encoder = ConditionEncoder(
-            dim=dim, num_relations=num_relations, hidden_dim=hidden_dim, dropout=condition_dropout
+            dim=dim,
+            num_relations=num_relations,
+            hidden_dim=hidden_dim,
+            dropout=condition_dropout,
+            num_modalities=num_modalities,
         )
         self.register_buffer("timesteps", timestep_embedding(num_timesteps, hidden_dim))
         self.time = nn.Sequential(nn.Linear(hidden_dim, hidden_dim), nn.SiLU(), nn.Linear(hidden_dim, hidden_dim))

@@ -90,6 +90,7 @@ class EntitySpace:
         relations: Tensor | None,
         combination: Combination,
         members: LongTensor | None = None,
+        standardised: bool = True,
     ) -> EntitySpace:
         """Standardise vectors.
 
@@ -98,6 +99,8 @@ class EntitySpace:
         :param combination: how a kept entity and a relation are combined
         :param members: shape: (num_members,) the entities whose vectors mean something, by which the statistics are
             taken and among which is decoded, default: all
+        :param standardised: whether to standardise at all; vectors as they are show what becomes of a diffusion whose
+            noise has another scale
 
         :returns: the space
 
@@ -114,6 +117,17 @@ class EntitySpace:
                     f"gradients."
                 )
         flat = real_view(entities)
+        if not standardised:
+            return cls(
+                vectors=flat,
+                mean=torch.zeros_like(flat[0]),
+                deviation=torch.ones_like(flat[0]),
+                raw_entities=entities,
+                raw_relations=relations,
+                combination=combination,
+                query_scale=torch.ones((), device=flat.device),
+                members=None if members is None else members.cpu(),
+            )
         known = flat if members is None else flat[members.to(flat.device)]
         mean = known.mean(dim=0)
         deviation = known.std(dim=0, unbiased=False)
