@@ -20,16 +20,18 @@ if TYPE_CHECKING:
     from .callbacks import CurriculumTrainingCallback
     from .datasets import DB15K, MKGW, MKGY, NELL995, Family
     from .filtering import ExactFilterer
-    from .sampling import DiffusionAdaptiveNegativeSampler
-    from .training import DANSKGCTrainingLoop
+    from .sampling import DiffusionAdaptiveNegativeSampler, HierarchicalNegativeSampler
+    from .training import DANSKGCTrainingLoop, DHNSTrainingLoop
 
 __all__ = [
     # Samplers
     "DiffusionAdaptiveNegativeSampler",
+    "HierarchicalNegativeSampler",
     "ExactFilterer",
     # Training
     "CurriculumTrainingCallback",
     "DANSKGCTrainingLoop",
+    "DHNSTrainingLoop",
     # Data sets
     "DB15K",
     "Family",
@@ -45,9 +47,11 @@ _MODULES = {
     "CurriculumTrainingCallback": "callbacks",
     "DANSKGCTrainingLoop": "training",
     "DB15K": "datasets",
+    "DHNSTrainingLoop": "training",
     "DiffusionAdaptiveNegativeSampler": "sampling",
     "ExactFilterer": "filtering",
     "Family": "datasets",
+    "HierarchicalNegativeSampler": "sampling",
     "MKGW": "datasets",
     "MKGY": "datasets",
     "NELL995": "datasets",

@@ -10,6 +10,9 @@ phase ``p`` in [0, 1], where 0 is the easy end and 1 the hard end. All else foll
 - the weight of band ``k`` of ``K``, the easiest being ``k = 1``, is ``softmax_k(kappa (2p - 1) (k - (K + 1) / 2))``;
 - the share of generated negatives moves from the first to the second of the two given numbers;
 - the margin is the mean of the bands' margins under these weights.
+
+Where bands have two axes, as the timesteps and the modalities of DHNS, the same softmax is taken on each of them, and a
+band's weight is the product: both move from their easy to their hard end. Margins go by the first axis.
 """
 
 from __future__ import annotations
@@ -56,20 +59,37 @@ DEFAULT_MARGINS = (1.0, 0.85, 0.7, 0.55)
 class CurriculumState:
     """What a curriculum asks for at one moment of training.
 
-    :param weights: the sampling weight of each hardness band, easy first; they sum to 1
+    :param weights: the sampling weight of each band, easy first; they sum to 1. Of two axes, the second one (the
+        semantic level) is the faster.
     :param share: the share of generated among all negatives, in [0, 1]
     :param margin_factor: the factor by which the loss' margin is multiplied
+    :param num_levels: the number of semantic levels, the length of the second axis
+    :param margin_factors: the factor of each hardness level, easy first; where there are none, it is ``margin_factor``
+        for all of them
     """
 
     weights: tuple[float, ...]
     share: float
     margin_factor: float
+    num_levels: int = 1
+    margin_factors: tuple[float, ...] = ()
+
+    @property
+    def hardness_weights(self) -> tuple[float, ...]:
+        """The weight of each hardness level, over all semantic levels, easy first."""
+        return _sum_levels(self.weights, self.num_levels)
 
     @property
     def hardness(self) -> float:
-        """The expected hardness, 0 if only the easiest band is drawn, and 1 if only the hardest is."""
-        last = max(1, len(self.weights) - 1)
-        return sum(k / last * weight for k, weight in enumerate(self.weights))
+        """The expected hardness, 0 if only the easiest level is drawn, and 1 if only the hardest is."""
+        weights = self.hardness_weights
+        last = max(1, len(weights) - 1)
+        return sum(k / last * weight for k, weight in enumerate(weights))
+
+
+def _sum_levels(weights: Sequence[float], num_levels: int) -> tuple[float, ...]:
+    """Sum over the second of two axes."""
+    return tuple(sum(weights[start : start + num_levels]) for start in range(0, len(weights), num_levels))
 
 
 def _softmax(logits: Sequence[float]) -> tuple[float, ...]:
@@ -125,7 +145,7 @@ class Curriculum(ABC):
         """
 
     def weights(self, progress: float, *, num_bands: int) -> tuple[float, ...]:
-        """Compute the weights of the bands.
+        """Compute the weights of the bands along one axis.
 
         :param progress: the progress in [0, 1]
         :param num_bands: the number of bands
@@ -142,27 +162,54 @@ class Curriculum(ABC):
 
         :returns: the factor of the loss' margin
         """
-        last = max(1, len(weights) - 1)
-        return sum(weight * _interpolate(self.margins, k / last) for k, weight in enumerate(weights))
+        factors = self.margin_factors(len(weights))
+        return sum(weight * factor for weight, factor in zip(weights, factors, strict=True))
 
-    def __call__(self, progress: float, *, num_bands: int = 4) -> CurriculumState:
+    def margin_factors(self, num_bands: int) -> tuple[float, ...]:
+        """Tell the margin of each band on its own.
+
+        :param num_bands: the number of bands
+
+        :returns: the factors of the loss' margin, easy first
+        """
+        last = max(1, num_bands - 1)
+        return tuple(_interpolate(self.margins, k / last) for k in range(num_bands))
+
+    def __call__(
+        self,
+        progress: float,
+        *,
+        num_bands: int = 4,
+        num_levels: int = 1,
+        preferences: Sequence[float] | None = None,
+    ) -> CurriculumState:
         """Tell what is asked for at one moment of training.
 
         :param progress: the progress; values outside [0, 1], as from training that goes on longer than planned, count
             as the closer end
-        :param num_bands: the number of bands
+        :param num_bands: the number of bands of hardness
+        :param num_levels: the number of semantic levels. Each band exists at each of them.
+        :param preferences: factors of the weights, one for each pair of band and level, the level being the faster
+            axis; they need not sum to anything. Default: all alike
 
         :returns: the state
         """
         validate_at_least("num_bands", num_bands, 1)
+        validate_at_least("num_levels", num_levels, 1)
         progress = min(1.0, max(0.0, validate_finite("progress", progress)))
-        weights = self.weights(progress, num_bands=num_bands)
+        levels = self.weights(progress, num_bands=num_levels)
+        weights = tuple(band * level for band in self.weights(progress, num_bands=num_bands) for level in levels)
+        if preferences is not None:
+            preferred = [weight * factor for weight, factor in zip(weights, preferences, strict=True)]
+            weights = tuple(weight / sum(preferred) for weight in preferred)
         start, end = self.shares
         share = start + self.pacing(progress) * (end - start)
         return CurriculumState(
             weights=weights,
             share=min(max(start, end), max(min(start, end), share)),
-            margin_factor=self.margin_factor(weights),
+            margin_factor=self.margin_factor(_sum_levels(weights, num_levels)),
+            num_levels=num_levels,
+            margin_factors=self.margin_factors(num_bands),
         )
 
 
@@ -255,8 +302,8 @@ class ConstantCurriculum(Curriculum):
     def pacing(self, progress: float) -> float:  # noqa: D102
         return 0.5
 
-    def margin_factor(self, weights: Sequence[float]) -> float:  # noqa: D102
-        return 1.0
+    def margin_factors(self, num_bands: int) -> tuple[float, ...]:  # noqa: D102
+        return (1.0,) * num_bands
 
 
 class ReversedCurriculum(Curriculum):

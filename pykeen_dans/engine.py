@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .bank import NegativeBank, QueryIndex
+from .curriculum import Curriculum, CurriculumState
 from .difficulty import Difficulty, difficulty_resolver
 from .generation.base import Budget, FitReport, Generator, World
 from .generation.decoder import Decoder, decoder_resolver
@@ -60,6 +61,10 @@ class EngineSettings:
     num_types: int | None
     reference_kwargs: Mapping[str, Any] | None
     seed: int
+    #: the number of semantic levels. Bands are pairs of hardness and semantic level, the latter being the faster axis.
+    num_levels: int = 1
+    #: factors of the curriculum's weight of each band, None for all alike
+    preferences: tuple[float, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +112,7 @@ class GenerationEngine:
         self.steering = HardnessSteering(
             settings.targets,
             min_spread=min(1.0, max(settings.min_spread, self.decoder.min_candidates / num_entities)),
+            num_levels=settings.num_levels,
         )
         self.space: EntitySpace | None = None
         self.generator: Generator | None = None
@@ -116,8 +122,24 @@ class GenerationEngine:
 
     @property
     def num_bands(self) -> int:
-        """The number of hardness bands."""
+        """The number of bands, over all hardness and semantic levels."""
         return len(self.settings.targets)
+
+    def state(self, curriculum: Curriculum, progress: float) -> CurriculumState:
+        """Ask a curriculum what it wants of the bands.
+
+        :param curriculum: the curriculum
+        :param progress: the progress of training in [0, 1]
+
+        :returns: the state
+        """
+        num_levels = self.settings.num_levels
+        return curriculum(
+            progress,
+            num_bands=self.num_bands // num_levels,
+            num_levels=num_levels,
+            preferences=self.settings.preferences,
+        )
 
     @functools.cached_property
     def reference(self) -> ReferenceEmbedding:

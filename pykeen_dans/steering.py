@@ -104,6 +104,8 @@ class HardnessSteering:
     :param gain: the exponent with which the ratio of target and measurement acts on the spread. 1 jumps at once to what
         a proportional law says, smaller values are calmer.
     :param tolerance: a band whose ratio is within this factor is left alone
+    :param num_levels: the number of semantic levels, the faster axis of the bands. The order of targets is checked for
+        each of them.
     """
 
     #: for each band the share of all entities, the nearest ones, from which candidates are drawn
@@ -112,10 +114,19 @@ class HardnessSteering:
     measured: list[float] | None
 
     def __init__(
-        self, targets: Sequence[float], *, min_spread: float = 0.1, gain: float = 0.5, tolerance: float = 1.1
+        self,
+        targets: Sequence[float],
+        *,
+        min_spread: float = 0.1,
+        gain: float = 0.5,
+        tolerance: float = 1.1,
+        num_levels: int = 1,
     ) -> None:
         """Initialise with the spreads that would be right if nearness were plausibility."""
-        if not targets or any(not 0 < x <= 0.5 for x in targets) or list(targets) != sorted(targets, reverse=True):
+        of_levels = [list(targets[level::num_levels]) for level in range(num_levels)]
+        if any(not of_level or of_level != sorted(of_level, reverse=True) for of_level in of_levels) or any(
+            not 0 < target <= 0.5 for target in targets
+        ):
             raise ValueError(
                 f"targets={tuple(targets)} must be rank percentiles in (0, 0.5], one for each band, the easiest "
                 f"(largest) first, for example (0.3, 0.1, 0.05, 0.02)."

@@ -94,7 +94,7 @@ def test_step_stages() -> None:
 def test_constant_is_without_curriculum() -> None:
     curriculum = curriculum_resolver.make("constant", share=0.4)
     states = {curriculum(x / 10) for x in range(11)}
-    assert states == {CurriculumState(weights=(0.25,) * 4, share=0.4, margin_factor=1.0)}
+    assert states == {CurriculumState(weights=(0.25,) * 4, share=0.4, margin_factor=1.0, margin_factors=(1.0,) * 4)}
 
 
 @given(progress=progresses)

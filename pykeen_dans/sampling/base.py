@@ -75,6 +75,9 @@ class GeneratedNegativeSampler(NegativeSampler):
     :param random_state: the seed of all that is generated, default: the one that torch was last given
     :param coupling: set by :class:`pykeen_dans.callbacks.CurriculumTrainingCallback`
     :param generator_options: what the generator's constructor takes beside the sizes
+    :param num_levels: the number of semantic levels. There are this many targets for each hardness band in turn.
+    :param preferences: factors of the curriculum's weights, one for each target, default: all alike
+    :param content: a hash of what the options refer to, by which samplers without a callback are told apart
 
     :raises ValueError: if an argument is invalid
     """
@@ -110,6 +113,9 @@ class GeneratedNegativeSampler(NegativeSampler):
         random_state: int | None,
         coupling: Coupling | None,
         generator_options: Mapping[str, Any],
+        num_levels: int = 1,
+        preferences: Sequence[float] | None = None,
+        content: str = "",
     ) -> None:
         """Initialise the sampler, and without a coupling fill its bank."""
         if mapped_triples.shape[0] == 0:
@@ -154,6 +160,8 @@ class GeneratedNegativeSampler(NegativeSampler):
             reference_kwargs=reference_kwargs,
             # the seed that torch was last given stays the same from one data loader to the next
             seed=torch.initial_seed() % 2**31 if random_state is None else random_state,
+            num_levels=num_levels,
+            preferences=None if preferences is None else tuple(preferences),
         )
         #: the number of positives seen, in shared memory, so that worker processes advance it too
         self.num_seen = torch.zeros((), dtype=torch.long).share_memory_()
@@ -182,7 +190,7 @@ class GeneratedNegativeSampler(NegativeSampler):
                 triples=mapped_triples,
                 num_entities=self.num_entities,
                 num_relations=self.num_relations,
-                options=repr((type(self), settings, dict(generator_options), fit_steps)),
+                options=repr((type(self), settings, dict(generator_options), fit_steps, content)),
             )
             self.engine = alone_engine(key, make, fit_steps=fit_steps)
 
@@ -205,7 +213,7 @@ class GeneratedNegativeSampler(NegativeSampler):
         progress = self.num_seen.item() / (self.num_triples * self.horizon)
         # the table of band weights is built once an epoch, not once a batch
         epoch = math.floor(progress * self.horizon) / self.horizon
-        return self.curriculum(epoch, num_bands=self.engine.num_bands)
+        return self.engine.state(self.curriculum, epoch)
 
     def _starts(self, state: CurriculumState, depth: int) -> LongTensor:
         """Lay out where to begin to read in a row of the bank, each band as often as its weight asks for.
