@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from pykeen.sampling import negative_sampler_resolver
@@ -52,6 +53,9 @@ class CurriculumTrainingCallback(TrainingCallback):
     :param latent_weight: the weight of the loss of generated vectors, scored by the model's interaction themselves as
         in the papers, rather than decoded into entities. 0 leaves it out.
     :param latent_negatives: the number of generated vectors for each positive in this loss
+    :param latent_kinds: what they replace in turn, among ``"head"``, ``"tail"`` and ``"both"``; DHNS has all three
+    :param latent_adaptive: whether each hardness band has a margin of its own in this loss, as in DHNS, rather than
+        that of the curriculum's stage, as in DANS-KGC; see :mod:`pykeen_dans.latent`
 
     :raises ValueError: if an argument is invalid
     """
@@ -68,6 +72,8 @@ class CurriculumTrainingCallback(TrainingCallback):
         adapt_margin: bool = False,
         latent_weight: float = 0.0,
         latent_negatives: int = 4,
+        latent_kinds: Sequence[str] = ("head", "tail"),
+        latent_adaptive: bool = False,
     ) -> None:
         """Initialise the callback."""
         super().__init__()  # type: ignore[no-untyped-call]
@@ -81,11 +87,13 @@ class CurriculumTrainingCallback(TrainingCallback):
         self.num_epochs = None if num_epochs is None else validate_at_least("num_epochs", num_epochs, 1)
         self.adapt_margin = adapt_margin
         validate_non_negative("latent_weight", latent_weight)
-        self.latent_loss = (
-            LatentLoss(weight=latent_weight, num_negatives=validate_at_least("latent_negatives", latent_negatives, 1))
-            if latent_weight > 0
-            else None
+        latent_loss = LatentLoss(
+            weight=latent_weight,
+            num_negatives=validate_at_least("latent_negatives", latent_negatives, 1),
+            kinds=latent_kinds,
+            adaptive=latent_adaptive,
         )
+        self.latent_loss = latent_loss if latent_weight > 0 else None
         self.coupling = Coupling()
         self._warned: set[str] = set()
         self._reset()

@@ -1,20 +1,29 @@
-"""The loss of generated vectors that are scored themselves, as in the papers, rather than decoded into entities.
+r"""The loss of generated vectors that are scored themselves, as in the papers, rather than decoded into entities.
 
 Its gradient reaches the model only: the vectors are made without gradient, from detached copies of the model's own.
+
+There are two forms. The *stage's* margin is that of DANS-KGC: $[\gamma_p - S^+ + S^-]_+$, where $\gamma_p$ follows the
+curriculum. The *adaptive* margin is that of DHNS' hardness-adaptive loss, read from the published code:
+$-\frac12 [\log \sigma(\gamma + S^+) + \log \sigma(-(m_i \gamma + S^-))]$, where $m_i$ rises from hard to easy: a hard
+negative only has to be $m_i \gamma$ away, since it may be true. There, heads, tails, and both at once are replaced.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from pykeen.typing import FloatTensor, LongTensor
+from torch import Tensor
 from torch.nn import functional
 
 from .bank import HEAD, TAIL
 from .curriculum import CurriculumState
 from .engine import GenerationEngine
+from .generation.combination import RotationCombination, TranslationCombination, combination_for
 from .generation.space import forget_cached_vectors
+from .validation import validate_choice
 
 if TYPE_CHECKING:
     from pykeen.losses import Loss
@@ -24,21 +33,42 @@ __all__ = [
     "LatentLoss",
 ]
 
+#: What is replaced by a generated vector, as the sides of the query
+_KINDS = {"head": (HEAD,), "tail": (TAIL,), "both": (HEAD, TAIL)}
+
 
 class LatentLoss:
-    r"""A margin loss of positives against generated vectors, $[\gamma - S(h, r, t) + S(h, r, \hat{x})]_+$.
+    """A loss of positives against generated vectors.
 
-    The paper's loss is margin-based (from a secondary summary); $\gamma$ is the margin of the loss under training times
-    the curriculum's factor, 1 where it has none. Heads and tails take turns.
+    The margin is that of the loss under training; where it has none, it is 1 for the stage's form, and 0 for the
+    adaptive one, as the published code has it for bilinear models. With several semantic levels, the vectors of all of
+    them make one negative together: models that measure a distance get their mean (the published code fuses them by
+    the attention of its scoring model), for others the scores are averaged.
 
     :param weight: the weight of this loss
-    :param num_negatives: the number of generated vectors for each positive
+    :param num_negatives: the number of generated negatives for each positive
+    :param kinds: what is replaced, among ``"head"``, ``"tail"`` and ``"both"``; they take turns
+    :param adaptive: whether each band has the margin of its hardness, in the form of DHNS, rather than that of the
+        stage
+
+    :raises ValueError: if a kind is unknown
     """
 
-    def __init__(self, *, weight: float, num_negatives: int) -> None:
+    def __init__(
+        self,
+        *,
+        weight: float,
+        num_negatives: int,
+        kinds: Sequence[str] = ("head", "tail"),
+        adaptive: bool = False,
+    ) -> None:
         """Initialise the loss."""
         self.weight = weight
         self.num_negatives = num_negatives
+        if not kinds or isinstance(kinds, str):
+            raise ValueError(f"latent_kinds={kinds!r} must list one or more of {', '.join(_KINDS)}.")
+        self.kinds = tuple(validate_choice("latent_kinds", kind, _KINDS) for kind in kinds)
+        self.adaptive = adaptive
 
     def supports(self, model: Model) -> TypeGuard[ERModel[Any, Any, Any]]:
         """Tell whether the interaction of a model takes one vector for each entity.
@@ -71,21 +101,27 @@ class LatentLoss:
         :returns: the value of the loss
         """
         # losses without a margin, as PyKEEN's softplus loss, tell a margin of 0
-        margin = (getattr(loss, "margin", None) or 1.0) * state.margin_factor
-        bands = torch.multinomial(torch.tensor(state.weights), self.num_negatives, replacement=True)
+        margin = getattr(loss, "margin", None) or (0.0 if self.adaptive else 1.0)
+        bands = torch.multinomial(torch.tensor(state.hardness_weights), self.num_negatives, replacement=True)
+        num_bands = len(state.hardness_weights)
+        factors = (self.adaptive and state.margin_factors) or (state.margin_factor,) * num_bands
+        margins = margin * torch.tensor(factors)[bands]
         total = 0.0
-        for side, chosen in ((HEAD, bands[0::2]), (TAIL, bands[1::2])):
-            if len(chosen) == 0:
-                continue
-            kept = positives[:, 2 if side == HEAD else 0].cpu()
-            rows = engine.index.find(kept, positives[:, 1].cpu(), side)
-            known = rows >= 0
-            if not bool(known.any()):
+        for turn, kind in enumerate(self.kinds):
+            turns = slice(turn, None, len(self.kinds))
+            chosen = bands[turns]
+            rows = _queries_of(engine, positives.cpu(), _KINDS[kind])
+            known = (rows >= 0).all(dim=0)
+            if len(chosen) == 0 or not bool(known.any()):
                 continue
             # what the batch's own loss has computed is used up by its gradient
             forget_cached_vectors(model)
-            vectors = engine.generate(rows[known])[:, chosen]
-            error = self._margin_error(model, positives[known].to(model.device), vectors, side=side, margin=margin)
+            vectors = {
+                side: engine.generate(of_side[known]).unflatten(1, (-1, state.num_levels))[:, chosen]
+                for side, of_side in zip(_KINDS[kind], rows, strict=True)
+            }
+            positive, negative = _scores(model, positives[known].to(model.device), vectors)
+            error = self._error(positive, negative, margin=margin, margins=margins[turns].to(negative.device))
             error = self.weight * len(chosen) / self.num_negatives * error
             error.backward()
             total += error.item()
@@ -93,26 +129,52 @@ class LatentLoss:
         model.collect_regularization_term()
         return total
 
-    def _margin_error(
-        self, model: ERModel[Any, Any, Any], positives: LongTensor, vectors: FloatTensor, *, side: int, margin: float
+    def _error(
+        self, positive: FloatTensor, negative: FloatTensor, *, margin: float, margins: FloatTensor
     ) -> FloatTensor:
-        """Compare positives with generated vectors.
+        """Compare scores.
 
-        :param model: the model
-        :param positives: shape: (n, 3)
-        :param vectors: shape: (n, k, ...) generated vectors in the place of the heads or tails
-        :param side: the side that they replace
-        :param margin: the margin
+        :param positive: shape: (n, 1) the scores of positives
+        :param negative: shape: (n, k) the scores of generated negatives
+        :param margin: the margin of the loss
+        :param margins: shape: (k,) the margin of each negative
 
         :returns: shape: () the mean error
         """
-        head, relation, tail = model._get_representations(
-            h=positives[:, 0, None], r=positives[:, 1, None], t=positives[:, 2, None], mode=None
-        )
-        positive_scores = model.interaction(h=head, r=relation, t=tail)
-        negative_scores = (
-            model.interaction(h=vectors, r=relation, t=tail)
-            if side == HEAD
-            else model.interaction(h=head, r=relation, t=vectors)
-        )
-        return functional.relu(margin - positive_scores + negative_scores).mean()
+        if self.adaptive:
+            return -0.5 * (
+                functional.logsigmoid(margin + positive).mean() + functional.logsigmoid(-(margins + negative)).mean()
+            )
+        return functional.relu(margins - positive + negative).mean()
+
+
+def _queries_of(engine: GenerationEngine, positives: LongTensor, sides: Sequence[int]) -> LongTensor:
+    """Find the queries of positives, shape: (num_sides, n), -1 where training has none."""
+    return torch.stack(
+        [engine.index.find(positives[:, 2 if side == HEAD else 0], positives[:, 1], side) for side in sides]
+    )
+
+
+def _scores(
+    model: ERModel[Any, Any, Any], positives: LongTensor, vectors: dict[int, Tensor]
+) -> tuple[FloatTensor, FloatTensor]:
+    """Score positives, and generated vectors in their place.
+
+    :param model: the model
+    :param positives: shape: (n, 3)
+    :param vectors: for each side that is replaced, shape: (n, k, num_levels, ...) generated vectors
+
+    :returns: the scores of shape: (n, 1) and of shape: (n, k)
+    """
+    head, relation, tail = model._get_representations(
+        h=positives[:, 0, None], r=positives[:, 1, None], t=positives[:, 2, None], mode=None
+    )
+    positive = model.interaction(h=head, r=relation, t=tail)
+    num_levels = next(iter(vectors.values())).shape[2]
+    if isinstance(combination_for(model.interaction), TranslationCombination | RotationCombination):
+        fused = {side: x.mean(dim=2) for side, x in vectors.items()}
+        return positive, model.interaction(h=fused.get(HEAD, head), r=relation, t=fused.get(TAIL, tail))
+    # the levels are further negatives until they have a score
+    flat = {side: x.flatten(1, 2) for side, x in vectors.items()}
+    negative = model.interaction(h=flat.get(HEAD, head), r=relation, t=flat.get(TAIL, tail))
+    return positive, negative.unflatten(1, (-1, num_levels)).mean(dim=2)

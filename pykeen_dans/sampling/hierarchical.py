@@ -1,10 +1,10 @@
 """Diffusion-based hierarchical negative sampling, after DHNS (Niu & Zhang, 2025).
 
 The method generates negatives in two hierarchies: by *hardness*, which is the timestep of a conditional diffusion, and
-by *semantic level*, which is the modality in which a negative resembles the true entity: how it is linked, described, or
-what it looks like. The paper scores the generated vectors themselves, with a margin that rises from hard to easy; the
-callback's options ``latent_weight`` and ``latent_adaptive`` do that. Otherwise they are decoded into entities, as for all
-samplers of this plugin, which is our choice, and so is the curriculum over both hierarchies.
+by *semantic level*, which is the modality in which a negative resembles the true entity: how it is linked, how it is
+described, or what it looks like. The paper scores the generated vectors themselves, with a margin that rises from hard
+to easy; the callback's options ``latent_weight`` and ``latent_adaptive`` do that. Otherwise they are decoded into
+entities, as for all samplers of this plugin, which is our choice, and so is the curriculum over both hierarchies.
 
 This is a re-implementation from the published code and from those parts of the paper that we could read. The published
 configuration is kept as the preset ``released``; its generator falls into predicting nothing (see
