@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ def real_view(x: Tensor) -> FloatTensor:
     """
     if torch.is_complex(x):
         x = torch.view_as_real(x)
-    return x.reshape(x.shape[0], -1).float()
+    return x.reshape(x.shape[0], math.prod(x.shape[1:])).float()
 
 
 @dataclasses.dataclass(frozen=True)
