@@ -53,7 +53,8 @@ def load_modalities(
         - a path of a file of features, see :func:`pykeen_dans.modalities.files.read_features`
         - a tensor, an array, or a nested list of numbers, shape: (num_entities, dim)
         - a mapping with ``path``, or ``features`` (as in the line before), and optionally ``labels``: a list of the
-          rows' labels, or the path of a file with one label in each line
+          rows' labels, or the path of a file with one label in each line. A file with labels of its own has no need of
+          them, and they are not used then.
         - a mapping with ``text``: the path of a tab-separated file of labels and texts, or a mapping from labels to
           texts; and optionally ``encoder`` and ``encoder_kwargs``, see
           :data:`pykeen_dans.modalities.text.text_encoder_resolver`
@@ -174,7 +175,7 @@ class _Source:
             rows = read_features(f"{self.argument}['path']", value)
         else:
             rows = Rows(self._call(value) if callable(value) else self._tensor(value))
-        if (labels := options.get("labels")) is not None:
+        if rows.labels is None and (labels := options.get("labels")) is not None:
             if isinstance(labels, str | pathlib.Path):
                 labels = read_labels(f"{self.argument}['labels']", labels)
             rows = Rows(rows.features, [str(label) for label in labels])

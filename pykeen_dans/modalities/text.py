@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from class_resolver import ClassResolver, HintOrType
 from pykeen.typing import FloatTensor
@@ -91,11 +92,11 @@ class TfidfTextEncoder(TextEncoder):
         terms = self._terms(texts, min_count=self.min_count)
         if terms.shape[1] == 0 and self.min_count > 1:
             terms = self._terms(texts, min_count=1)
-        if terms.shape[1] == 0:
-            return torch.zeros(len(texts), 1)
         dim = min(self.dim, *terms.shape)
         decomposition = TruncatedSVD(n_components=dim, random_state=self.random_state)
-        features = torch.from_numpy(decomposition.fit_transform(terms)).float()
+        with np.errstate(invalid="ignore"):
+            # of equal texts, it divides by a variance of zero, for a number that is not used here
+            features = torch.from_numpy(decomposition.fit_transform(terms)).float()
         # few different texts span fewer dimensions; the others would be rounding errors
         sizes = torch.from_numpy(decomposition.singular_values_)
         return features[:, sizes > _SMALLEST * sizes.max()]
@@ -116,7 +117,7 @@ class TfidfTextEncoder(TextEncoder):
             try:
                 parts.append(vectorizer.fit_transform(texts))
             except ValueError as error:
-                # what scikit-learn says where no term is frequent enough, or there are punctuation marks only
+                # what scikit-learn says where no term is frequent enough, or there is no letter
                 logger.debug("no terms of %s: %s", options, error)
         return scipy.sparse.hstack(parts).tocsr() if parts else scipy.sparse.csr_matrix((len(texts), 0))
 
@@ -188,7 +189,7 @@ def encode_texts(
     :raises ValueError: if all texts are empty, or the encoder is unknown
     """
     instance = make_by_name("encoder", text_encoder_resolver, encoder, encoder_kwargs)
-    present = [index for index, text in enumerate(texts) if text]
+    present = [index for index, text in enumerate(texts) if text.strip()]
     if not present:
         raise ValueError(f"texts has {len(texts)} texts, all of them empty; give some.")
     documents = [texts[index] for index in present]
