@@ -13,7 +13,11 @@ from pykeen.hpo.hpo import HpoPipelineResult, suggest_kwargs
 from pykeen.pipeline import pipeline, pipeline_from_config
 from pykeen.sampling import NegativeSampler
 
-from pykeen_dans.sampling import DiffusionAdaptiveNegativeSampler, GeneratedNegativeSampler
+from pykeen_dans.sampling import (
+    DiffusionAdaptiveNegativeSampler,
+    GeneratedNegativeSampler,
+    HierarchicalNegativeSampler,
+)
 
 from .utils import SMALL, make_sampler
 
@@ -21,7 +25,7 @@ optuna = pytest.importorskip("optuna")
 
 pytestmark = pytest.mark.usefixtures("shared_cache", "no_engines")
 
-SAMPLERS: tuple[type[GeneratedNegativeSampler], ...] = (DiffusionAdaptiveNegativeSampler,)
+SAMPLERS: tuple[type[GeneratedNegativeSampler], ...] = (DiffusionAdaptiveNegativeSampler, HierarchicalNegativeSampler)
 
 
 @pytest.mark.parametrize("cls", SAMPLERS)
