@@ -1,0 +1,149 @@
+"""What the generator of ``dhns`` has learned: the error of the predicted noise, at each semantic level.
+
+The mean absolute error of who predicts no noise at all is the square root of 2 / pi, .798. Each row has the error of
+the trained generator, that of its closed-form part alone (the Gaussian prior, which is no network), and the mean
+distance to true answers of what it generates, from easy to hard. The structural vectors are those of the reference
+embedding, or of a RotatE model that was trained for a few epochs with uniform negatives.
+
+    python benchmarks/generator.py --dataset MKGW --text entity_text.tsv.xz
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import pathlib
+import time
+from typing import Any
+
+import click
+import torch
+from pykeen.datasets import get_dataset
+from pykeen.losses import NSSALoss
+from pykeen.models import RotatE
+from pykeen.training import SLCWATrainingLoop
+
+from pykeen_dans.bank import QueryIndex
+from pykeen_dans.generation.base import Budget, World
+from pykeen_dans.generation.hierarchical import HierarchicalGenerator
+from pykeen_dans.generation.reference import reference_embedding
+from pykeen_dans.generation.space import EntitySpace, live_space, reference_space
+from pykeen_dans.generation.types import EntityTypes
+from pykeen_dans.modalities import load_modalities
+from pykeen_dans.sampling.hierarchical import make_levels
+
+ROWS = pathlib.Path(__file__).parent.resolve().joinpath("results", "generator.jsonl")
+
+
+def trained_space(training: Any, *, dim: int, epochs: int) -> EntitySpace:
+    """Train RotatE with uniform negatives, and take its vectors."""
+    model = RotatE(triples_factory=training, embedding_dim=dim, loss=NSSALoss(margin=9.0), random_seed=0)
+    loop = SLCWATrainingLoop(
+        model=model,
+        triples_factory=training,
+        optimizer=torch.optim.Adam(model.parameters(), lr=0.02),
+        negative_sampler_kwargs={"num_negs_per_pos": 8},
+    )
+    loop.train(triples_factory=training, num_epochs=epochs, batch_size=512, use_tqdm=False)
+    return live_space(model)
+
+
+def errors(generator: HierarchicalGenerator, *, space: EntitySpace, world: World) -> dict[str, float]:
+    """Measure the mean absolute error of the predicted noise on fresh batches, without training."""
+    found = {}
+    for index, (level, own) in enumerate(zip(generator.levels, generator.level_spaces(space), strict=True)):
+        chain = generator._chain(index).eval()
+        random = torch.Generator().manual_seed(1)
+        centroids = world.types.centroids(own.vectors)
+        values = []
+        for _ in range(20):
+            computed = chain.training_loss(space=own, world=world, centroids=centroids, random=random)
+            assert computed is not None
+            values.append(computed[1].item())
+        found[level.name] = sum(values) / len(values)
+    return found
+
+
+def distances(generator: HierarchicalGenerator, *, space: EntitySpace, world: World) -> dict[str, list[float]]:
+    """Measure the mean distance to a true answer, in standard deviations of a dimension, easy first."""
+    random = torch.Generator().manual_seed(2)
+    queries, answers = world.sample_positives(2000, random)
+    latent = generator.generate(space=space, world=world, queries=queries, random=random)
+    found: dict[str, list[float]] = {level.name: [] for level in generator.levels}
+    for band, own in enumerate(generator.spaces(space)):
+        level = generator.levels[band % len(generator.levels)]
+        covered = torch.ones(len(answers), dtype=torch.bool)
+        if own.members is not None:
+            covered = torch.isin(answers, own.members)
+        gap = latent[covered, band] - own.vectors[answers[covered]]
+        found[level.name].append(gap.pow(2).mean(dim=-1).sqrt().mean().item())
+    return found
+
+
+@click.command()
+@click.option("--dataset", required=True)
+@click.option("--text", help="A table of entities' labels and texts; without, the structural level alone.")
+@click.option("--preset", default="working", show_default=True)
+@click.option("--steps", type=int, default=1000, show_default=True, help="The number of training steps.")
+@click.option("--dim", type=int, default=64, show_default=True, help="The dimension of RotatE.")
+@click.option(
+    "--epochs", type=int, default=5, show_default=True, help="Epochs of RotatE; 0: reference embedding."
+)
+@click.option("--threads", type=int, default=1, show_default=True)
+def main(dataset: str, text: str | None, preset: str, steps: int, dim: int, epochs: int, threads: int) -> None:
+    """Train a generator, and append a row."""
+    logging.getLogger("pykeen").setLevel(logging.ERROR)
+    torch.set_num_threads(threads)
+    training: Any = get_dataset(dataset=dataset).training
+    sizes = {"num_entities": training.num_entities, "num_relations": training.num_relations}
+    reference = reference_embedding(mapped_triples=training.mapped_triples, **sizes, use_tqdm=False)
+    space = (
+        trained_space(training, dim=dim, epochs=epochs)
+        if epochs
+        else reference_space(entities=reference.entities, relations=reference.relations)
+    )
+    world = World(
+        index=QueryIndex(mapped_triples=training.mapped_triples, **sizes),
+        types=EntityTypes.cluster(reference.entities),
+        difficulty=torch.full((training.num_entities,), 0.5),
+    )
+    modalities = load_modalities(
+        {"textual": {"text": text}} if text else None,
+        num_entities=training.num_entities,
+        entity_to_id=training.entity_to_id,
+    )
+    torch.manual_seed(0)
+    generator = HierarchicalGenerator(
+        dim=space.dim,
+        num_relations=training.num_relations,
+        levels=make_levels(modalities, None),
+        preset=preset,
+        loss="l1",
+    )
+    random = torch.Generator().manual_seed(0)
+    started = time.perf_counter()
+    generator.fit(space=space, world=world, budget=Budget(units=0), random=random)
+    prior = errors(generator, space=space, world=world)
+    generator.fit(space=space, world=world, budget=Budget(units=steps), random=random)
+    row = {
+        "dataset": dataset,
+        "preset": preset,
+        "space": f"RotatE, d={dim}, {epochs} epochs" if epochs else "reference embedding",
+        "dim": space.dim,
+        "steps": steps,
+        "seconds": time.perf_counter() - started,
+        "covered": {modality.name: modality.coverage for modality in modalities},
+        "zero_predictor_l1": math.sqrt(2 / math.pi),
+        "untrained_l1": prior,
+        "trained_l1": errors(generator, space=space, world=world),
+        "distances": distances(generator, space=space, world=world),
+    }
+    ROWS.parent.mkdir(parents=True, exist_ok=True)
+    with ROWS.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    click.echo(json.dumps(row, indent=1))
+
+
+if __name__ == "__main__":
+    main()
