@@ -87,9 +87,7 @@ def distances(generator: HierarchicalGenerator, *, space: EntitySpace, world: Wo
 @click.option("--preset", default="working", show_default=True)
 @click.option("--steps", type=int, default=1000, show_default=True, help="The number of training steps.")
 @click.option("--dim", type=int, default=64, show_default=True, help="The dimension of RotatE.")
-@click.option(
-    "--epochs", type=int, default=5, show_default=True, help="Epochs of RotatE; 0: reference embedding."
-)
+@click.option("--epochs", type=int, default=5, show_default=True, help="Epochs of RotatE; 0: reference embedding.")
 @click.option("--threads", type=int, default=1, show_default=True)
 def main(dataset: str, text: str | None, preset: str, steps: int, dim: int, epochs: int, threads: int) -> None:
     """Train a generator, and append a row."""
