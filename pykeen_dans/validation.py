@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -167,10 +168,16 @@ def make_by_name(name: str, resolver: ClassResolver[X], query: Any, kwargs: Mapp
 
     :returns: the instance
 
-    :raises ValueError: if there is no class of this name
+    :raises ValueError: if there is no class of this name, or if it does not take one of the keyword arguments
     """
     try:
-        resolver.lookup(query)
+        cls = resolver.lookup(query)
     except KeyError:
         raise ValueError(f"{name}={query!r} is unknown; choose one of {', '.join(sorted(resolver.options))}.") from None
+    accepted = inspect.signature(cls).parameters
+    if not isinstance(query, resolver.base) and (unknown := sorted(set(kwargs or {}) - set(accepted))):
+        raise ValueError(
+            f"{name}_kwargs has {', '.join(unknown)}, which {cls.__name__} does not take; it takes "
+            f"{', '.join(accepted)}."
+        )
     return resolver.make(query, pos_kwargs=kwargs)

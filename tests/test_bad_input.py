@@ -233,3 +233,9 @@ def test_cache_that_cannot_be_written(
     reference._alive.clear()
     make_sampler("nations").sample(torch.tensor([[0, 0, 1]]))
     assert "going on without a cache" in caplog.text
+
+
+def test_arguments_of_another_choice_are_named() -> None:
+    # as in a search that draws the curriculum, and fixes an argument of one of them
+    with pytest.raises(ValueError, match=r"curriculum_kwargs has rate, which LinearCurriculum does not take"):
+        make_sampler(curriculum="linear", curriculum_kwargs={"rate": 3.0})
