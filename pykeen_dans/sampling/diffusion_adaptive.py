@@ -80,6 +80,7 @@ class DiffusionAdaptiveNegativeSampler(GeneratedNegativeSampler):
         reference_kwargs: Mapping[str, Any] | None = None,
         fit_steps: int = 500,
         horizon: int | None = None,
+        device: str | None = None,
         random_state: int | None = None,
         coupling: Coupling | None = None,
         bands: Sequence[int] = (25, 18, 12, 6),
@@ -124,6 +125,7 @@ class DiffusionAdaptiveNegativeSampler(GeneratedNegativeSampler):
             reference_kwargs=reference_kwargs,
             fit_steps=fit_steps,
             horizon=horizon,
+            device=device,
             random_state=random_state,
             coupling=coupling,
             generator_options={
