@@ -68,7 +68,7 @@ class DiffusionAdaptiveNegativeSampler(GeneratedNegativeSampler):
         corruption_scheme: Collection[Target] | None = None,
         curriculum: HintOrType[Curriculum] = None,
         curriculum_kwargs: Mapping[str, Any] | None = None,
-        targets: Sequence[float] = (0.2, 0.15, 0.1, 0.05),
+        targets: Sequence[float] = (0.28, 0.21, 0.14, 0.07),
         min_spread: float = 0.1,
         num_slots: int = 16,
         memory: float = 256.0,
