@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+from .surroundings import innermost_local
 
 __all__ = [
     "num_epochs_of_training",
@@ -17,9 +17,4 @@ def num_epochs_of_training() -> int | None:
 
     :returns: the number of epochs, or None outside of a training
     """
-    frame = inspect.currentframe()
-    while frame is not None:
-        if frame.f_code.co_name == "_train" and isinstance(num_epochs := frame.f_locals.get("num_epochs"), int):
-            return num_epochs
-        frame = frame.f_back
-    return None
+    return innermost_local("num_epochs", int, functions=[(None, "_train")])

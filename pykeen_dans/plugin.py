@@ -12,11 +12,13 @@ began. Hence there are two stages:
    :mod:`pykeen.datasets.base`. Everything else of PyKEEN has to be imported inside of functions.
 2. Callbacks and training loops are registered when the import of :mod:`pykeen.training` has come to its end, which is
    immediately, if it has been imported before. Their modules may import :mod:`pykeen.training`, and all that it
-   imports, but neither :mod:`pykeen.pipeline` nor :mod:`pykeen.hpo`.
+   imports, but neither :mod:`pykeen.pipeline` nor :mod:`pykeen.hpo`. Representations wait for :mod:`pykeen.nn` in the
+   same way.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 from collections.abc import Sequence
@@ -40,6 +42,11 @@ TRAINING: Sequence[tuple[str, str, str]] = (
     ("callback_resolver", "pykeen_dans.callbacks", "CurriculumTrainingCallback"),
     # the name gives "danskgc", which is also what "dans-kgc" and "dans_kgc" are normalized to
     ("training_loop_resolver", "pykeen_dans.training", "DANSKGCTrainingLoop"),
+)
+
+#: What belongs to :mod:`pykeen.nn`, in the same form
+REPRESENTATIONS: Sequence[tuple[str, str, str]] = (
+    ("representation_resolver", "pykeen_dans.representations", "MultimodalRepresentation"),
 )
 
 
@@ -66,17 +73,21 @@ def _add(resolver: ClassResolver[Any], cls: type[Any], synonyms: Sequence[str] =
     resolver.register(cls, synonyms=synonyms, raise_on_conflict=False)
 
 
-def _register_training() -> None:
-    """Register the second stage, once :mod:`pykeen.training` is complete."""
-    for _, module, _ in TRAINING:
+def _register_late(package: str, entries: Sequence[tuple[str, str, str]]) -> None:
+    """Register a part of the second stage, once a package of PyKEEN is complete.
+
+    :param package: The package.
+    :param entries: What belongs to it.
+    """
+    for _, module, _ in entries:
         if is_importing(module):
             # the user has begun with this module of ours, and it has caused the import of PyKEEN
-            call_after_import(module, _register_training)
+            call_after_import(module, functools.partial(_register_late, package, entries))
             return
-    training = importlib.import_module("pykeen.training")
-    for resolver_name, module, name in TRAINING:
+    imported = importlib.import_module(package)
+    for resolver_name, module, name in entries:
         try:
-            _add(getattr(training, resolver_name), getattr(importlib.import_module(module), name))
+            _add(getattr(imported, resolver_name), getattr(importlib.import_module(module), name))
         except (ImportError, AttributeError) as error:
             # the same policy that class-resolver has for plugins: PyKEEN must remain importable without them
             logger.warning("could not register %s.%s: %s", module, name, error)
@@ -98,4 +109,5 @@ def register() -> None:
         _add(negative_sampler_resolver, cls, synonyms)
     _add(filterer_resolver, filtering.ExactFilterer)
 
-    call_after_import("pykeen.training", _register_training)
+    for package, entries in (("pykeen.nn", REPRESENTATIONS), ("pykeen.training", TRAINING)):
+        call_after_import(package, functools.partial(_register_late, package, entries))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import lzma
 import os
@@ -12,8 +13,11 @@ import pytest
 import torch
 from pykeen.datasets import dataset_resolver, get_dataset
 from pykeen.datasets.base import Dataset
+from pykeen.pipeline import pipeline
 
-from pykeen_dans.datasets import DB15K, MKGW, MKGY, NELL995, Family, OpenKEDataset
+from pykeen_dans.datasets import DB15K, MKGW, MKGY, NELL995, Family, MultimodalDataset, OpenKEDataset
+from pykeen_dans.modalities import attached_modalities, load_modalities
+from pykeen_dans.representations import MultimodalRepresentation
 
 OPENKE: tuple[type[OpenKEDataset], ...] = (NELL995, DB15K, MKGW, MKGY)
 
@@ -203,6 +207,112 @@ def test_db15k_published(tmp_path: pathlib.Path, caplog) -> None:
         DB15K(validation="test", **kwargs)  # type: ignore[arg-type]
 
 
+def test_db15k_published_from_cache(tmp_path: pathlib.Path, monkeypatch, caplog) -> None:
+    """The warning comes again where PyKEEN takes the data set from its cache, without our constructor."""
+    monkeypatch.setattr("pykeen.datasets.utils.PYKEEN_DATASETS", tmp_path / "pykeen")
+    write_openke(tmp_path / "source", separator=" ")
+    kwargs = dict(cache_root=str(tmp_path), source_url=(tmp_path / "source").as_uri())
+    for validation, warned in (("published", True), ("held-out", False)):
+        for _ in range(2):
+            caplog.clear()
+            dataset = get_dataset(dataset="db15k", dataset_kwargs=dict(validation=validation, **kwargs))
+            assert ("overlaps" in caplog.text) == warned
+            assert dataset.get_normalized_name() == "db15k"
+            assert dataset.metadata["validation"] == validation
+    # the second time, it came from the cache
+    assert not isinstance(dataset, DB15K)
+    assert len(list((tmp_path / "pykeen" / "db15k" / "cache").iterdir())) == 2
+
+
+MULTIMODAL: tuple[type[MultimodalDataset], ...] = (DB15K, MKGW, MKGY)
+#: Features in the order of the published integers, among them those of an entity without training triples
+FEATURES = torch.arange(1.0, 1 + 2 * len(ENTITIES)).view(-1, 2)
+
+
+def write_features(directory: pathlib.Path) -> dict[str, object]:
+    """Write features in all orders, and return what is given to the data set, as JSON-able values."""
+    torch.save(FEATURES, directory / "visual.pth")
+    write(directory / "text.tsv", [f"{label}\ttext of {index % 3}" for index, label in enumerate(reversed(ENTITIES))])
+    rows = [f"{label}\t{index}" for index, label in reversed(list(enumerate(ENTITIES, start=1)))]
+    write(directory / "numeric.tsv", rows)
+    return dict(
+        visual=str(directory / "visual.pth"),
+        textual=dict(text=str(directory / "text.tsv")),
+        numeric=str(directory / "numeric.tsv"),
+    )
+
+
+@pytest.mark.parametrize("cls", MULTIMODAL)
+def test_features(cls: type[MultimodalDataset], tmp_path: pathlib.Path, isolated_cache: pathlib.Path) -> None:
+    """Features come with the training triples, published files without labels in the order of the integers."""
+    write_openke(tmp_path / "source", separator=" ")
+    given = write_features(tmp_path)
+    dataset = cls(cache_root=tmp_path, source_url=(tmp_path / "source").as_uri(), **given)
+    training = dataset.training
+    attached = attached_modalities(training)
+    assert attached == json.loads(json.dumps(dataset.modalities))
+    loaded = load_modalities(attached, num_entities=training.num_entities, entity_to_id=training.entity_to_id)
+    modalities = {modality.name: modality for modality in loaded}
+    assert modalities.keys() == {"visual", "textual", "numeric"}
+    for label, index in training.entity_to_id.items():
+        position = ENTITIES.index(label)
+        assert torch.equal(modalities["visual"].features[index], FEATURES[position])
+        assert modalities["numeric"].features[index].tolist() == [position + 1]
+    assert all(modality.covered.all() for modality in loaded)
+
+
+def test_features_without_order(tmp_path: pathlib.Path) -> None:
+    """Where somebody has put the triples alone into the directory, the order of rows is not made up."""
+    directory = tmp_path / "mkgw"
+    directory.mkdir()
+    for name, triples in (("train", TRAIN), ("valid", VALID), ("test", TEST)):
+        write(directory / f"{name}.txt", labeled(triples))
+    dataset = MKGW(cache_root=tmp_path, visual=write_features(tmp_path)["visual"])
+    with pytest.raises(ValueError, match=r"8 rows, but there are 7 entities.*labels"):
+        load_modalities(dataset.modalities, num_entities=7, entity_to_id=dataset.training.entity_to_id)
+
+
+def test_no_features(tmp_path: pathlib.Path) -> None:
+    """Without features, the triples bring none along."""
+    write_openke(tmp_path / "source", separator=" ")
+    dataset = MKGW(cache_root=tmp_path, source_url=(tmp_path / "source").as_uri())
+    assert dataset.modalities == {}
+    assert attached_modalities(dataset.training) is None
+
+
+@pytest.mark.parametrize("name", ["db15k", "mkgw", "mkg-y"])
+def test_features_in_pipeline(name: str, tmp_path: pathlib.Path, monkeypatch, isolated_cache) -> None:
+    """In a pipeline that is all JSON, features find their way into the model, from PyKEEN's cache as well."""
+    monkeypatch.setattr("pykeen.datasets.utils.PYKEEN_DATASETS", tmp_path / "pykeen")
+    write_openke(tmp_path / "source", separator=" ")
+    config = dict(
+        dataset=name,
+        dataset_kwargs=dict(
+            cache_root=str(tmp_path), source_url=(tmp_path / "source").as_uri(), **write_features(tmp_path)
+        ),
+        model="RotatE",
+        model_kwargs=dict(embedding_dim=4, entity_representations="multimodal"),
+        epochs=1,
+        random_seed=0,
+        training_kwargs=dict(use_tqdm=False, batch_size=8),
+        evaluation_kwargs=dict(use_tqdm=False, batch_size=8),
+    )
+    for _ in range(2):
+        result = pipeline(**json.loads(json.dumps(config)))
+        (representation,) = result.model.entity_representations
+        assert isinstance(representation, MultimodalRepresentation)
+        assert representation.names == ("structural", "textual", "visual", "numeric")
+        features = representation.projections[1].features
+        ids = result.training.entity_to_id
+        for label, index in ids.items():
+            if not isinstance(label, str):
+                # PyKEEN's cache takes the label "NA" for a missing value
+                continue
+            expected = FEATURES[ENTITIES.index(label)] / FEATURES[ENTITIES.index('<a"b>')]
+            ratio = features[index] / features[ids['<a"b>']]
+            assert torch.allclose(ratio, expected), label
+
+
 #: The folders of the real files
 FOLDERS = {Family: "Family", NELL995: "NELL-995", DB15K: "DB15K", MKGW: "MKG-W", MKGY: "MKG-Y"}
 
@@ -244,6 +354,49 @@ def test_statistics(cls: type[Dataset], real_data: pathlib.Path, tmp_path: pathl
     # the training triples have all entities and relations
     assert dataset.training.mapped_triples[:, [0, 2]].unique().numel() == dataset.num_entities
     assert dataset.training.mapped_triples[:, 1].unique().numel() == dataset.num_relations
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("create_inverse_triples", [False, True])
+def test_real_held_out(create_inverse_triples: bool, real_data: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """The real DB15K: validation triples are neither trained on, nor tested, and the published ones are both."""
+    if not (real_data / "DB15K").is_dir():
+        pytest.skip(f"{real_data / 'DB15K'} is missing")
+    (tmp_path / "db15k").mkdir()
+    for path in (real_data / "DB15K").glob("*.txt.xz"):
+        (tmp_path / "db15k" / path.stem).write_bytes(lzma.decompress(path.read_bytes()))
+    counts = {}
+    for validation in ("held-out", "published"):
+        dataset = DB15K(cache_root=tmp_path, validation=validation, create_inverse_triples=create_inverse_triples)
+        train, test, valid = (
+            set(map(tuple, factory.mapped_triples.tolist()))
+            for factory in (dataset.training, dataset.testing, dataset.validation)
+        )
+        assert not train & test
+        assert dataset.training.create_inverse_triples == create_inverse_triples
+        counts[validation] = (len(valid & train), len(valid & test))
+    # PyKEEN drops 4 of the 824 published ones that are test triples, since training lacks an entity of them
+    assert counts == {"held-out": (0, 0), "published": (6584, 820)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cls", MULTIMODAL)
+def test_real_text(cls: type[MultimodalDataset], real_data: pathlib.Path, tmp_path, isolated_cache) -> None:
+    """The real tables of texts cover all entities, and the real order of rows is that of the entities' integers."""
+    text = real_data / "text" / FOLDERS[cls] / "entity_text.tsv.xz"
+    if not text.is_file():
+        pytest.skip(f"{text} is missing")
+    (tmp_path / cls.__name__.lower()).mkdir()
+    for path in (real_data / FOLDERS[cls]).glob("*.txt.xz"):
+        (tmp_path / cls.__name__.lower() / path.stem).write_bytes(lzma.decompress(path.read_bytes()))
+    order = (tmp_path / cls.__name__.lower() / "entities.txt").read_text(encoding="utf-8").split("\n")[:-1]
+    torch.save(torch.arange(1.0, 1 + len(order))[:, None], tmp_path / "visual.pth")
+    dataset = cls(cache_root=tmp_path, textual=dict(text=str(text)), visual=str(tmp_path / "visual.pth"))
+    ids = dataset.training.entity_to_id
+    textual, visual = load_modalities(dataset.modalities, num_entities=len(ids), entity_to_id=ids)
+    assert textual.dim == 128
+    assert textual.coverage > 0.999
+    assert all(order[int(visual.features[index]) - 1] == label for label, index in ids.items())
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from pykeen.sampling import negative_sampler_resolver
 from pykeen.sampling.filtering import filterer_resolver
 from pykeen.training import callback_resolver, training_loop_resolver
 from pykeen.datasets import dataset_resolver
+from pykeen.nn import representation_resolver
 
 found = {
     "ours_before": ours_before,
@@ -29,6 +30,7 @@ found = {
     "curriculum": callback_resolver.lookup("curriculum"),
     "loop dans-kgc": training_loop_resolver.lookup("dans-kgc"),
     "loop dans_kgc": training_loop_resolver.lookup("dans_kgc"),
+    "multimodal": representation_resolver.lookup("multimodal"),
 }
 for name in ("family", "nell995", "NELL-995", "db15k", "mkgw", "MKG-Y"):
     found[name] = dataset_resolver.lookup(name)
@@ -42,6 +44,7 @@ EXPECTED = {
     "curriculum": "pykeen_dans.callbacks:CurriculumTrainingCallback",
     "loop dans-kgc": "pykeen_dans.training:DANSKGCTrainingLoop",
     "loop dans_kgc": "pykeen_dans.training:DANSKGCTrainingLoop",
+    "multimodal": "pykeen_dans.representations:MultimodalRepresentation",
     "family": "pykeen_dans.datasets:Family",
     "nell995": "pykeen_dans.datasets:NELL995",
     "NELL-995": "pykeen_dans.datasets:NELL995",
@@ -62,6 +65,7 @@ LOADING = (
     "pykeen.datasets",
     "pykeen.checkpoints",
     "pykeen.nn",
+    "pykeen.nn.representation",
     "pykeen.ablation",
 )
 
@@ -74,6 +78,10 @@ WITH_OURS = (
     "pykeen_dans.sampling",
     "pykeen_dans.callbacks",
     "pykeen_dans.training",
+    "pykeen_dans.modalities",
+    "pykeen_dans.representations",
+    "pykeen.nn, pykeen_dans.representations",
+    "pykeen_dans.representations, pykeen_dans.callbacks",
     "pykeen_dans.training, pykeen_dans.callbacks",
     "pykeen.datasets, pykeen_dans.callbacks",
     "pykeen.datasets, pykeen_dans.training",
@@ -136,11 +144,12 @@ assert "danskgc" in sys.modules["pykeen.sampling"].negative_sampler_resolver.opt
 
 
 def test_datasets_only(tmp_path) -> None:
-    """The plugin does not import PyKEEN's training on its own account."""
+    """The plugin does not import PyKEEN's training, or its representations, on its own account."""
     code = """
 import sys
 import pykeen.datasets
 assert "pykeen.training" not in sys.modules
+assert "pykeen.nn" not in sys.modules
 from pykeen.sampling import negative_sampler_resolver
 negative_sampler_resolver.lookup("dans_kgc")
 """

@@ -9,12 +9,13 @@ are half imported. Hence it imports from :mod:`pykeen.datasets.base` only.
 
 from .base import DecodedDataset, OpenKEDataset
 from .family import Family
-from .multimodal import DB15K, MKGW, MKGY
+from .multimodal import DB15K, MKGW, MKGY, MultimodalDataset
 from .nell import NELL995
 
 __all__ = [
     # Base classes
     "DecodedDataset",
+    "MultimodalDataset",
     "OpenKEDataset",
     # Concrete classes
     "DB15K",

@@ -1,7 +1,17 @@
 """The data sets of multi-modal knowledge graph completion: DB15K, MKG-W and MKG-Y.
 
-These classes provide the triples. The order of the entities in ``entities.txt`` in the data set's directory is that of
-the rows in the published feature files.
+These classes download the triples only: the features of images and texts that papers use are published in places which
+ask for a browser. Whoever has them gives their files by keyword, and the training triples bring them along, see
+:func:`pykeen_dans.modalities.attach_modalities`, so that samplers and models find them:
+
+.. code-block:: python
+
+    pipeline(
+        dataset="MKGW",
+        dataset_kwargs=dict(visual="MKG-W-visual.pth", textual="MKG-W-textual.pth"),
+        model="RotatE",
+        model_kwargs=dict(entity_representations="multimodal"),
+    )
 """
 
 from __future__ import annotations
@@ -12,10 +22,15 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from docdata import parse_docdata
+from pykeen.datasets.base import Dataset
 
+from ..modalities import attach_modalities
 from .base import OpenKEDataset, github_raw
 
 __all__ = [
+    # Base class
+    "MultimodalDataset",
+    # Concrete classes
     "DB15K",
     "MKGW",
     "MKGY",
@@ -27,12 +42,81 @@ logger = logging.getLogger(__name__)
 _REPOSITORY = "ngl567/DHNS"
 _COMMIT = "02d8de0d321016798717fc1fce7c3b41f544eee5"
 
+#: The entry of DB15K's metadata that tells where its validation triples come from
+_VALIDATION = "validation"
+
 #: Where the validation triples of DB15K come from
 DB15KValidation = Literal["held-out", "published"]
 
 
+class MultimodalDataset(OpenKEDataset):
+    """A data set whose entities have features beside their triples."""
+
+    def __init__(
+        self,
+        *,
+        textual: Any = None,
+        visual: Any = None,
+        numeric: Any = None,
+        cache_root: str | pathlib.Path | None = None,
+        force: bool = False,
+        eager: bool = False,
+        create_inverse_triples: bool = False,
+        source_url: str | None = None,
+        download_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Initialize the data set.
+
+        Features are given in any of the ways that :func:`pykeen_dans.modalities.load_modalities` knows, best as paths.
+        They are not loaded before they are used. The rows of a file without labels, as the published ``.pth`` files,
+        are taken to be in the order of ``entities.txt`` in the data set's directory, which is that of the published
+        integers.
+
+        :param textual: The features of texts, or ``{"text": path}`` for a table of labels and texts.
+        :param visual: The features of images.
+        :param numeric: The features of numbers.
+        :param cache_root: An optional directory for the decoded files, cf. :class:`DecodedDataset`.
+        :param force: If true, download and decode again.
+        :param eager: Should the data be loaded eagerly? Defaults to false.
+        :param create_inverse_triples: Should inverse triples be created? Defaults to false.
+        :param source_url: The address of a folder with copies of the published files.
+        :param download_kwargs: Keyword arguments to pass to :func:`pystow.utils.download`.
+        """
+        self._given = {"textual": textual, "visual": visual, "numeric": numeric}
+        super().__init__(
+            cache_root=cache_root,
+            force=force,
+            eager=eager,
+            create_inverse_triples=create_inverse_triples,
+            source_url=source_url,
+            download_kwargs=download_kwargs,
+        )
+
+    @property
+    def modalities(self) -> dict[str, Any]:
+        """The features that were given, by the name of their modality."""
+        return {name: self._with_labels(value) for name, value in self._given.items() if value is not None}
+
+    def _with_labels(self, value: Any) -> Any:
+        """Tell the order of rows of a file."""
+        order = self.cache_root.joinpath("entities.txt")
+        if isinstance(value, str | pathlib.Path):
+            value = {"path": str(value)}
+        # somebody may have put the triples alone into the directory
+        if isinstance(value, Mapping) and "path" in value and order.is_file():
+            value = {"labels": str(order), **value}
+        return value
+
+    # docstr-coverage: inherited
+    def _load(self) -> None:
+        super()._load()
+        if self.modalities:
+            assert self._training is not None
+            attach_modalities(self._training, self.modalities)
+
+
 @parse_docdata
-class DB15K(OpenKEDataset):
+class DB15K(MultimodalDataset):
     """The DB15K data set, with a validation split that is held out of the training triples.
 
     .. warning::
@@ -80,6 +164,9 @@ class DB15K(OpenKEDataset):
         *,
         validation: DB15KValidation = "held-out",
         random_state: int = 0,
+        textual: Any = None,
+        visual: Any = None,
+        numeric: Any = None,
         cache_root: str | pathlib.Path | None = None,
         force: bool = False,
         eager: bool = False,
@@ -92,6 +179,9 @@ class DB15K(OpenKEDataset):
         :param validation: Where the validation triples come from: ``"held-out"`` takes a tenth of the training triples,
             ``"published"`` is the published split, which overlaps with training and test triples.
         :param random_state: The seed of the choice of held-out triples.
+        :param textual: The features of texts, cf. :class:`MultimodalDataset`.
+        :param visual: The features of images.
+        :param numeric: The features of numbers.
         :param cache_root: An optional directory for the decoded files, cf. :class:`DecodedDataset`.
         :param force: If true, download and decode again.
         :param eager: Should the data be loaded eagerly? Defaults to false.
@@ -104,13 +194,15 @@ class DB15K(OpenKEDataset):
         if validation not in get_args(DB15KValidation):
             raise ValueError(f"validation={validation!r} is unknown: choose one of {list(get_args(DB15KValidation))}.")
         if validation == "published":
-            logger.warning(
-                "The published validation split of DB15K overlaps with its training triples (6,584 of 7,481) and test "
-                "triples (824): do not select models on it. Use validation='held-out' for that."
-            )
+            self._warn_of_published_validation()
         self.validation_source = validation
         self.random_state = random_state
+        # PyKEEN writes this into its cache of data sets, from where it comes back without this constructor
+        self.metadata = {_VALIDATION: validation}
         super().__init__(
+            textual=textual,
+            visual=visual,
+            numeric=numeric,
             cache_root=cache_root,
             force=force,
             eager=eager,
@@ -118,6 +210,21 @@ class DB15K(OpenKEDataset):
             source_url=source_url,
             download_kwargs=download_kwargs,
         )
+
+    @staticmethod
+    def _warn_of_published_validation() -> None:
+        logger.warning(
+            "The published validation split of DB15K overlaps with its training triples (6,584 of 7,481) and test "
+            "triples (824): do not select models on it. Use validation='held-out' for that."
+        )
+
+    # docstr-coverage: inherited
+    @classmethod
+    def from_directory_binary(cls, path: str | pathlib.Path) -> Dataset:  # noqa: D102
+        dataset = super().from_directory_binary(path)
+        if (dataset.metadata or {}).get(_VALIDATION) == "published":
+            cls._warn_of_published_validation()
+        return dataset
 
     # docstr-coverage: inherited
     def _load(self) -> None:
@@ -136,7 +243,7 @@ class DB15K(OpenKEDataset):
 
 
 @parse_docdata
-class MKGW(OpenKEDataset):
+class MKGW(MultimodalDataset):
     """The MKG-W data set, a part of Wikidata whose entities have images and descriptions.
 
     Of its 15,000 entities, 491 do not occur in training triples, and neither does one of its 169 relations. As usual,
@@ -169,7 +276,7 @@ class MKGW(OpenKEDataset):
 
 
 @parse_docdata
-class MKGY(OpenKEDataset):
+class MKGY(MultimodalDataset):
     """The MKG-Y data set, a part of YAGO whose entities have images and descriptions.
 
     Of its 15,000 entities, 612 do not occur in training triples. As usual, PyKEEN drops the validation and test triples

@@ -1,0 +1,404 @@
+"""Features of entities are aligned, masked, and checked before any training starts."""
+
+from __future__ import annotations
+
+import json
+import logging
+import lzma
+import pathlib
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pykeen.datasets import get_dataset
+from pykeen.models import TransE
+from pykeen.nn import Embedding
+from pykeen.pipeline import pipeline
+from pykeen.sampling import BasicNegativeSampler
+from pykeen.training import SLCWATrainingLoop
+from pykeen.triples import CoreTriplesFactory
+from safetensors.torch import save_file
+
+from pykeen_dans.modalities import (
+    Modality,
+    attach_modalities,
+    attached_modalities,
+    load_modalities,
+    modalities_in_use,
+)
+from pykeen_dans.surroundings import entity_labels, triples_factory_in_use
+
+#: The entities of a small graph, with characters in labels that careless readers stumble over
+LABELS = ['<a"b>', "c d", "e\u2028f", "NA", "ünïcode"]
+ENTITY_TO_ID = {label: index for index, label in enumerate(LABELS)}
+FEATURES = torch.arange(1.0, 11.0).view(5, 2)
+#: Another order of the same rows
+ORDER = [3, 0, 4, 2, 1]
+
+
+def load(value: Any, **kwargs: Any) -> Modality:
+    """Load one modality for the small graph."""
+    kwargs = {"num_entities": 5, "entity_to_id": ENTITY_TO_ID, **kwargs}
+    (modality,) = load_modalities({"visual": value}, **kwargs)
+    return modality
+
+
+def write_table(path: pathlib.Path, *, separator: str, header: bool) -> None:
+    """Write labels and numbers in another order."""
+    rows = [[LABELS[i], *map(str, FEATURES[i].tolist())] for i in ORDER]
+    if separator == ",":
+        rows = [['"' + row[0].replace('"', '""') + '"', *row[1:]] for row in rows]
+    lines = [separator.join(row) for row in ([["label", "width", "height"]] if header else []) + rows]
+    text = "\n".join([*lines, ""]).encode()
+    path.write_bytes(lzma.compress(text) if path.suffix == ".xz" else text)
+
+
+WRITERS: dict[str, Callable[[pathlib.Path], object]] = {
+    "by_id.npy": lambda path: np.save(path, FEATURES.numpy()),
+    "by_id.npz": lambda path: np.savez(path, features=FEATURES.numpy().astype(np.float16)),
+    "by_label.npz": lambda path: np.savez(path, features=FEATURES[ORDER].numpy(), labels=[LABELS[i] for i in ORDER]),
+    "by_id.pth": lambda path: torch.save(FEATURES.double(), path),
+    "parameter.pt": lambda path: torch.save(torch.nn.Parameter(FEATURES), path),
+    "by_label.pt": lambda path: torch.save(dict(features=FEATURES[ORDER], labels=[LABELS[i] for i in ORDER]), path),
+    "by_id.safetensors": lambda path: save_file({"anything": FEATURES}, path),
+    "two.safetensors": lambda path: save_file({"features": FEATURES, "other": torch.ones(1)}, path),
+    "by_label.tsv": lambda path: write_table(path, separator="\t", header=False),
+    "header.tsv.xz": lambda path: write_table(path, separator="\t", header=True),
+    "by_label.csv": lambda path: write_table(path, separator=",", header=False),
+    "header.csv": lambda path: write_table(path, separator=",", header=True),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_files(name: str, tmp_path: pathlib.Path) -> None:
+    """All formats give the same features, in the order of ids."""
+    path = tmp_path / name
+    WRITERS[name](path)
+    modality = load(str(path))
+    assert torch.equal(modality.features, FEATURES)
+    assert modality.features.dtype == torch.float32
+    assert modality.covered.all() and modality.coverage == 1
+    assert (modality.name, modality.dim) == ("visual", 2)
+
+
+@pytest.mark.parametrize("as_index", [True, False])
+def test_parquet(as_index: bool, tmp_path: pathlib.Path) -> None:
+    """Labels are the index, or the first column."""
+    pytest.importorskip("pyarrow")
+    import pandas as pd
+
+    table = pd.DataFrame(FEATURES[ORDER].numpy(), columns=["a", "b"])
+    table.insert(0, "label", [LABELS[i] for i in ORDER])
+    (table.set_index("label") if as_index else table).to_parquet(tmp_path / "x.parquet")
+    assert torch.equal(load(tmp_path / "x.parquet").features, FEATURES)
+
+
+def test_parquet_without_pyarrow(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has to be installed is said."""
+    import pandas as pd
+
+    def fail(path: object) -> None:
+        raise ImportError("Unable to find a usable engine")
+
+    monkeypatch.setattr(pd, "read_parquet", fail)
+    (tmp_path / "x.parquet").touch()
+    with pytest.raises(ValueError, match="pip install pyarrow"):
+        load(tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize("value", [FEATURES, FEATURES.numpy(), FEATURES.tolist(), lambda: FEATURES])
+def test_values(value: Any) -> None:
+    """Tensors, arrays, lists and functions do without labels, and the tensor is copied."""
+    modality = load(value, entity_to_id=None)
+    assert torch.equal(modality.features, FEATURES)
+    modality.features[0] = 0
+    assert FEATURES[0].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+def test_representation(dtype: torch.dtype) -> None:
+    """A PyKEEN representation is called without gradients, and stays as it was."""
+    representation = Embedding(max_id=5, shape=3, dtype=dtype, dropout=0.9)
+    representation.train()
+    modality = load(representation)
+    expected = representation._embeddings.weight.detach()
+    assert torch.equal(modality.features, expected.view(5, -1))
+    assert not modality.features.requires_grad
+    assert representation.training
+
+
+def test_labels_of_rows(tmp_path: pathlib.Path) -> None:
+    """The labels of rows come as a list, or as a file of lines, and those in the file itself go first."""
+    labels = [LABELS[i] for i in ORDER]
+    path, order = tmp_path / "x.npy", tmp_path / "entities.txt.xz"
+    np.save(path, FEATURES[ORDER].numpy())
+    order.write_bytes(lzma.compress("\n".join(labels).encode()))
+    for value in (
+        dict(path=str(path), labels=str(order)),
+        dict(path=str(path), labels=labels),
+        dict(features=FEATURES[ORDER].tolist(), labels=labels),
+        dict(features=FEATURES[ORDER], labels=str(order), strict=True),
+    ):
+        assert torch.equal(load(value).features, FEATURES)
+    WRITERS["by_label.npz"](tmp_path / "y.npz")
+    assert torch.equal(load(dict(path=tmp_path / "y.npz", labels=LABELS)).features, FEATURES)
+
+
+def test_missing_and_zero_rows_are_masked(caplog: pytest.LogCaptureFixture) -> None:
+    """An entity without a row, or with a row of zeros, is not covered, and the share of the others is logged."""
+    with caplog.at_level(logging.INFO, logger="pykeen_dans"):
+        modality = load(dict(features=[[1, 0], [0, 0], [0, -1]], labels=[LABELS[3], LABELS[1], LABELS[0]]))
+    assert modality.covered.tolist() == [True, False, False, True, False]
+    assert modality.features.tolist() == [[0, -1], [0, 0], [0, 0], [1, 0], [0, 0]]
+    assert modality.coverage == pytest.approx(0.4)
+    assert "covers 2 of 5 entities (40.0 %)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("num_unknown", "level"), [(1, logging.INFO), (3, logging.WARNING)], ids=["few unknown", "most unknown"]
+)
+def test_unknown_labels(num_unknown: int, level: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Rows of other entities are left out, which is worth a warning if there are more of them; strictly, an error."""
+    unknown = [f"unknown-{i}" for i in range(num_unknown)]
+    value = dict(features=[[1.0]] * (num_unknown + 2), labels=[*unknown, *LABELS[:2]])
+    with caplog.at_level(logging.INFO, logger="pykeen_dans"):
+        assert load(value).covered.tolist() == [True, True, False, False, False]
+    (record,) = (record for record in caplog.records if "unknown-0" in record.message)
+    assert record.levelno == level
+    assert f"{num_unknown} of {num_unknown + 2} labels" in record.message
+    with pytest.raises(ValueError, match=rf"{num_unknown} of {num_unknown + 2} labels.*unknown-0.*strict"):
+        load({**value, "strict": True})
+
+
+def test_several_modalities() -> None:
+    """The order is that of the argument, and without any there is none."""
+    loaded = load_modalities(dict(visual=FEATURES, anything=FEATURES[:, :1]), num_entities=5, entity_to_id=None)
+    assert [(modality.name, modality.dim) for modality in loaded] == [("visual", 2), ("anything", 1)]
+    for nothing in (None, {}):
+        assert load_modalities(nothing, num_entities=5, entity_to_id=None) == ()
+
+
+NAN = FEATURES.clone()
+NAN[[1, 3], 0] = torch.tensor([torch.nan, torch.inf])
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (FEATURES[:4], r"modalities\['visual'\] has 4 rows, but there are 5 entities.*labels"),
+        (dict(features=FEATURES, labels=LABELS[:4]), "5 rows and 4 labels"),
+        (dict(features=FEATURES, labels=list("uvwxy")), r"5 of 5 labels that no entity has.*'u', 'v', 'w', 'x', 'y'"),
+        (dict(features=FEATURES, labels=["c d"] * 5), r"1 labels more than once.*'c d'"),
+        (NAN, "NaN or infinite values in 2 of 5 rows"),
+        (torch.zeros(5, 2), "covers none of 5 entities"),
+        (dict(features=[[0.0], [1.0]], labels=["c d", "other"]), "covers none of 5 entities"),
+        (torch.ones(5, 2, 2), r"shape \(5, 2, 2\)"),
+        (torch.ones(5, 0), r"shape \(5, 0\)"),
+        ([[1.0, 2.0], [3.0]], "list that does not make a matrix"),
+        (17.5j, "complex that does not make a matrix"),
+        (["a.npy", "b.npy"], "has 2 files; give one"),
+        (dict(path="a.npy", text="b.tsv"), "has path and text of path, features, text; .*exactly one"),
+        (dict(labels=LABELS), "has nothing of path, features, text"),
+        (dict(features=FEATURES, encoder="tfidf"), r"unknown options \['encoder'\].*features, labels, strict"),
+        (dict(text={"c d": " ", "NA": ""}), "2 texts, all of them empty"),
+        (dict(text={"c d": " ", "other": "text"}), "no text for any entity"),
+        (dict(text=["a", "b"]), r"\['text'\] is a list"),
+        (dict(text={"c d": "text"}, encoder="unheard-of"), "encoder='unheard-of' is unknown; choose one of.*tfidf"),
+        ("missing.npy", r"'missing.npy' is no file"),
+        (dict(path="missing.npy"), r"modalities\['visual'\]\['path'\]='missing.npy' is no file"),
+        (dict(text="missing.tsv"), r"\['text'\]='missing.tsv' is no file"),
+        (dict(features=FEATURES, labels="missing.txt"), r"\['labels'\]='missing.txt' is no file"),
+    ],
+)
+def test_bad_values(value: Any, message: str) -> None:
+    """What is wrong is said, with the modality, the numbers and the remedy."""
+    with pytest.raises(ValueError, match=message):
+        load(value)
+
+
+@pytest.mark.parametrize(("name", "message"), [("structural", "'structural', which is reserved"), ("", "is empty")])
+def test_bad_names(name: str, message: str) -> None:
+    """The structural modality is the model's own."""
+    with pytest.raises(ValueError, match=message):
+        load_modalities({name: FEATURES}, num_entities=5, entity_to_id=None)
+
+
+@pytest.mark.parametrize("value", [dict(features=FEATURES, labels=LABELS), dict(text={"c d": "text"})])
+def test_labels_without_labels(value: Any) -> None:
+    """Where entities are integers only, nothing can be aligned by labels."""
+    with pytest.raises(ValueError, match=r"entities have none.*TriplesFactory"):
+        load(value, entity_to_id=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "message"),
+    [
+        ("x.npy", lambda path: np.save(path, np.array([{}]), allow_pickle=True), "without running code"),
+        ("x.npy", lambda path: np.save(path, np.array(["a"])), "instead of numbers"),
+        ("x.npz", lambda path: np.savez(path, vectors=FEATURES.numpy()), r"no array 'features', but \['vectors'\]"),
+        ("x.pth", lambda path: path.write_bytes(pickle.dumps(FEATURES.numpy())), "weights_only=True"),
+        ("x.pth", lambda path: torch.save(CoreTriplesFactory, path), "weights_only=True"),
+        ("x.pth", lambda path: torch.save({"weights": FEATURES}, path), "a dict instead of a tensor"),
+        ("x.safetensors", lambda path: path.write_bytes(b"no tensors"), "no readable safetensors file"),
+        ("x.safetensors", lambda path: save_file({"a": FEATURES, "b": FEATURES + 1}, path), "no tensor 'features'"),
+        ("x.tsv", lambda path: path.write_text("NA\tsome text\nc d\tmore\n"), "'text': "),
+        ("x.tsv", lambda path: path.write_text("NA\t1\t2\nc d\t3\n"), r"2 lines of \[2, 3\] columns"),
+        ("x.tsv", lambda path: path.write_text("NA\nc d\n"), r"1 lines|2 lines"),
+        ("x.csv", lambda path: path.write_text(""), "0 lines"),
+        ("x.csv", lambda path: path.write_text("NA,1\nc d,\n"), "something else than numbers"),
+        ("x.jpeg", lambda path: path.touch(), "unknown suffix.*.npy, .npz, .pt"),
+    ],
+)
+def test_bad_files(name: str, write: Callable[[pathlib.Path], object], message: str, tmp_path: pathlib.Path) -> None:
+    """Files that cannot be used are refused; none of them gets to run code."""
+    path = tmp_path / name
+    write(path)
+    with pytest.raises(ValueError, match=message):
+        load(path)
+
+
+def test_repeated_text(tmp_path: pathlib.Path) -> None:
+    """It is not guessed which of two texts is meant."""
+    path = tmp_path / "text.tsv"
+    path.write_text("NA\tone\nc d\ttwo\nNA\tthree\n")
+    with pytest.raises(ValueError, match=r"1 labels more than once, e.g. \['NA'\]"):
+        load(dict(text=path))
+
+
+def test_text_table(tmp_path: pathlib.Path, isolated_cache: pathlib.Path) -> None:
+    """Columns are joined, and entities whose columns are all empty are not covered."""
+    path = tmp_path / "text.tsv.xz"
+    lines = ["NA\tsodium\tan element", "c d\t\t", "e\u2028f\tgold\tanother element", '<a"b>\t\tan element']
+    path.write_bytes(lzma.compress("\n".join(lines).encode()))
+    modality = load(dict(text=str(path), encoder="tfidf", encoder_kwargs=dict(dim=3)))
+    assert modality.covered.tolist() == [True, False, True, True, False]
+    similarity = torch.nn.functional.cosine_similarity(modality.features[None], modality.features[:, None], dim=-1)
+    assert similarity[0, 3] > similarity[2, 3]
+
+
+class Recording(BasicNegativeSampler):
+    """Notes what it finds out about its training."""
+
+    found: list[tuple[Any, Any, tuple[Modality, ...]]]
+
+    def __init__(self, *, mapped_triples: torch.Tensor, **kwargs: Any) -> None:
+        super().__init__(mapped_triples=mapped_triples, **kwargs)
+        factory = triples_factory_in_use()
+        self.found.append((factory, entity_labels(factory), modalities_in_use(None, num_entities=self.num_entities)))
+
+
+def train(training: CoreTriplesFactory, **kwargs: Any) -> list[tuple[Any, Any, tuple[Modality, ...]]]:
+    """Train for a moment, and return what the samplers found out."""
+    Recording.found = []
+    pipeline(
+        training=training,
+        testing=training,
+        model="TransE",
+        model_kwargs=dict(embedding_dim=2),
+        negative_sampler=Recording,
+        random_seed=0,
+        epochs=1,
+        training_kwargs=dict(use_tqdm=False, **kwargs),
+        evaluation_kwargs=dict(use_tqdm=False, batch_size=32),
+    )
+    return Recording.found
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_training_is_found(inverse: bool, isolated_cache: pathlib.Path) -> None:
+    """In PyKEEN's own pipeline, a sampler finds the labels of its entities, and the features that come with them."""
+    training = get_dataset(dataset="nations", dataset_kwargs=dict(create_inverse_triples=inverse)).training
+    labels = training.entity_to_id
+    attach_modalities(training, dict(textual=dict(text={label: f"the nation of {label}" for label in labels})))
+    # the metadata hold nothing but JSON
+    assert json.loads(json.dumps(attached_modalities(training))) == attached_modalities(training)
+    validation = training.clone_and_exchange_triples(training.mapped_triples[:50])
+    found = train(training, callbacks="evaluation-loss", callbacks_kwargs=dict(triples_factory=validation))
+    # PyKEEN makes a sampler for size probing, for the training, and for its validation loss, which find the same
+    assert len(found) == 3
+    for factory, mapping, modalities in found:
+        assert factory is training
+        assert mapping == labels
+        assert [modality.name for modality in modalities] == ["textual"]
+    assert triples_factory_in_use() is None
+    assert modalities_in_use(None, num_entities=training.num_entities) == ()
+
+
+def test_training_without_labels() -> None:
+    """Triples that have only ever been integers have no labels, and may have features by id all the same."""
+    training = get_dataset(dataset="nations").training
+    core = CoreTriplesFactory.create(training.mapped_triples)
+    factory, mapping, modalities = train(core)[-1]
+    assert (factory, mapping, modalities) == (core, None, ())
+    attach_modalities(core, dict(numeric=torch.ones(core.num_entities, 1)))
+    *_, (modality,) = train(core)[-1]
+    assert modality.name == "numeric"
+
+
+class Nested(Recording):
+    """Trains something else before it looks, and while it does."""
+
+    def __init__(self, *, mapped_triples: torch.Tensor, **kwargs: Any) -> None:
+        other = get_dataset(dataset="kinships").training
+        Recording.found = []
+        short_training(other, negative_sampler=Recording)
+        ((factory, _, _),) = Recording.found
+        assert factory is other
+        super().__init__(mapped_triples=mapped_triples, **kwargs)
+
+
+def short_training(training: CoreTriplesFactory, **kwargs: Any) -> None:
+    """Train for one epoch, without PyKEEN's pipeline."""
+    model = TransE(triples_factory=training, embedding_dim=2, random_seed=0)
+    loop = SLCWATrainingLoop(
+        model=model,
+        triples_factory=training,
+        optimizer=torch.optim.Adam(model.parameters()),
+        automatic_memory_optimization=False,
+        **kwargs,
+    )
+    loop.train(training, num_epochs=1, batch_size=1024, use_tqdm=False)
+
+
+def test_nested_trainings() -> None:
+    """Of trainings inside of trainings, as that of a reference embedding, the innermost one counts."""
+    training = get_dataset(dataset="nations").training
+    short_training(training, negative_sampler=Nested)
+    assert Recording.found[-1][0] is training
+
+
+def test_features_of_another_graph_are_left_alone() -> None:
+    """Who has another number of entities than the training around is not given its features."""
+
+    class Smaller(BasicNegativeSampler):
+        def __init__(self, *, mapped_triples: torch.Tensor, **kwargs: Any) -> None:
+            super().__init__(mapped_triples=mapped_triples, **kwargs)
+            assert len(modalities_in_use(None, num_entities=self.num_entities)) == 1
+            assert modalities_in_use(None, num_entities=self.num_entities - 1) == ()
+            # no features are asked for, and none are given
+            assert modalities_in_use({}, num_entities=self.num_entities) == ()
+
+    training = get_dataset(dataset="nations").training
+    attach_modalities(training, dict(numeric=torch.ones(training.num_entities, 1)))
+    short_training(training, negative_sampler=Smaller)
+
+
+def test_bad_features_stop_before_training() -> None:
+    """The pipeline fails before the first batch."""
+    training = get_dataset(dataset="nations").training
+    attach_modalities(training, dict(visual=torch.ones(3, 2)))
+    with pytest.raises(ValueError, match="has 3 rows, but there are 14 entities"):
+        train(training)
+
+
+def test_metadata_survive_files_and_splits(tmp_path: pathlib.Path) -> None:
+    """PyKEEN hands features on by itself, when it writes, reads, or splits triples."""
+    training = get_dataset(dataset="nations").training
+    training = training.clone_and_exchange_triples(training.mapped_triples)
+    attach_modalities(training, dict(visual="x.pth"))
+    training.to_path_binary(tmp_path)
+    for other in (type(training).from_path_binary(tmp_path), *training.split(random_state=0)):
+        assert attached_modalities(other) == dict(visual="x.pth")
