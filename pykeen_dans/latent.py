@@ -117,7 +117,7 @@ class LatentLoss:
             # what the batch's own loss has computed is used up by its gradient
             forget_cached_vectors(model)
             vectors = {
-                side: engine.generate(of_side[known]).unflatten(1, (-1, state.num_levels))[:, chosen]
+                side: engine.generate(of_side[known]).unflatten(1, (-1, state.num_levels))[:, chosen].to(model.device)
                 for side, of_side in zip(_KINDS[kind], rows, strict=True)
             }
             positive, negative = _scores(model, positives[known].to(model.device), vectors)

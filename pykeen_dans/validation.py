@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
+import torch
 from class_resolver import ClassResolver
 
 __all__ = [
@@ -15,6 +17,7 @@ __all__ = [
     "validate_bands",
     "validate_between",
     "validate_choice",
+    "validate_device",
     "validate_finite",
     "validate_non_negative",
     "validate_positive",
@@ -157,6 +160,27 @@ def validate_bands(name: str, value: Sequence[int], num_timesteps: int) -> tuple
     return bands
 
 
+def validate_device(name: str, value: str) -> torch.device:
+    """Check that a device is there.
+
+    :param name: the argument's name
+    :param value: the name of the device
+
+    :returns: the device
+
+    :raises ValueError: if there is none of this name on this machine
+    """
+    try:
+        # only work that is done there tells, for all kinds of devices
+        torch.zeros(1, device=value).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition(". ")[0].partition("\n")[0][:100]
+        raise ValueError(
+            f"{name}={value!r} is not there ({reason}); choose a device of this machine, e.g. 'cpu'."
+        ) from error
+    return torch.device(value)
+
+
 def make_by_name(name: str, resolver: ClassResolver[X], query: Any, kwargs: Mapping[str, Any] | None = None) -> X:
     """Make an instance by a resolver, with an error that tells the valid names.
 
@@ -167,10 +191,16 @@ def make_by_name(name: str, resolver: ClassResolver[X], query: Any, kwargs: Mapp
 
     :returns: the instance
 
-    :raises ValueError: if there is no class of this name
+    :raises ValueError: if there is no class of this name, or if it does not take one of the keyword arguments
     """
     try:
-        resolver.lookup(query)
+        cls = resolver.lookup(query)
     except KeyError:
         raise ValueError(f"{name}={query!r} is unknown; choose one of {', '.join(sorted(resolver.options))}.") from None
+    accepted = inspect.signature(cls).parameters
+    if not isinstance(query, resolver.base) and (unknown := sorted(set(kwargs or {}) - set(accepted))):
+        raise ValueError(
+            f"{name}_kwargs has {', '.join(unknown)}, which {cls.__name__} does not take; it takes "
+            f"{', '.join(accepted)}."
+        )
     return resolver.make(query, pos_kwargs=kwargs)

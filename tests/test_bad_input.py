@@ -34,6 +34,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (dict(num_types=0), r"num_types=0 .*1 or more"),
     (dict(corruption_scheme=("relation",)), r"corruption_scheme=\('relation',\) must name 'head', 'tail', or both"),
     (dict(corruption_scheme=("tail", "tail")), r"corruption_scheme=\('tail', 'tail'\) must name"),
+    (dict(device="abacus"), r"device='abacus' is not there .*; choose a device of this machine, e.g. 'cpu'"),
+    (dict(device="cuda:99"), r"device='cuda:99' is not there"),
+    (dict(device="meta"), r"device='meta' is not there"),
     # curriculum
     (dict(curriculum_kwargs=dict(share=1.5)), r"share=1.5 is outside \[0, 1\]"),
     (dict(curriculum_kwargs=dict(share=-0.1)), r"share=-0.1 is outside \[0, 1\]"),
@@ -233,3 +236,9 @@ def test_cache_that_cannot_be_written(
     reference._alive.clear()
     make_sampler("nations").sample(torch.tensor([[0, 0, 1]]))
     assert "going on without a cache" in caplog.text
+
+
+def test_arguments_of_another_choice_are_named() -> None:
+    # as in a search that draws the curriculum, and fixes an argument of one of them
+    with pytest.raises(ValueError, match=r"curriculum_kwargs has rate, which LinearCurriculum does not take"):
+        make_sampler(curriculum="linear", curriculum_kwargs={"rate": 3.0})

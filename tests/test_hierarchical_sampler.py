@@ -166,7 +166,7 @@ def test_weights_of_bands_and_levels_multiply() -> None:
 def test_targets_are_shared_or_given_for_each_level() -> None:
     levels = ["textual", "structural"]
     shared = make_sampler(modalities=MODALITIES, levels=levels, fit_steps=0)
-    assert shared.engine.settings.targets == (0.2, 0.2, 0.15, 0.15, 0.1, 0.1, 0.05, 0.05)
+    assert shared.engine.settings.targets == (0.28, 0.28, 0.21, 0.21, 0.14, 0.14, 0.07, 0.07)
     apart = make_sampler(
         modalities=MODALITIES,
         levels=levels,

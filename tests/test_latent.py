@@ -52,6 +52,8 @@ def make_engine(model: ERModel[Any, Any, Any]) -> GenerationEngine:
             difficulty_kwargs=None,
             num_types=4,
             reference_kwargs={"kind": "random", "dim": 8},
+            device=None,
+            sides=(HEAD, TAIL),
             seed=0,
         ),
         make_generator=functools.partial(

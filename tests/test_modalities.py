@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 import torch
 from pykeen.datasets import get_dataset
+from pykeen.models import TransE
 from pykeen.nn import Embedding
 from pykeen.pipeline import pipeline
 from pykeen.sampling import BasicNegativeSampler
+from pykeen.training import SLCWATrainingLoop
 from pykeen.triples import CoreTriplesFactory
 from safetensors.torch import save_file
 
@@ -334,6 +336,54 @@ def test_training_without_labels() -> None:
     attach_modalities(core, dict(numeric=torch.ones(core.num_entities, 1)))
     *_, (modality,) = train(core)[-1]
     assert modality.name == "numeric"
+
+
+class Nested(Recording):
+    """Trains something else before it looks, and while it does."""
+
+    def __init__(self, *, mapped_triples: torch.Tensor, **kwargs: Any) -> None:
+        other = get_dataset(dataset="kinships").training
+        Recording.found = []
+        short_training(other, negative_sampler=Recording)
+        ((factory, _, _),) = Recording.found
+        assert factory is other
+        super().__init__(mapped_triples=mapped_triples, **kwargs)
+
+
+def short_training(training: CoreTriplesFactory, **kwargs: Any) -> None:
+    """Train for one epoch, without PyKEEN's pipeline."""
+    model = TransE(triples_factory=training, embedding_dim=2, random_seed=0)
+    loop = SLCWATrainingLoop(
+        model=model,
+        triples_factory=training,
+        optimizer=torch.optim.Adam(model.parameters()),
+        automatic_memory_optimization=False,
+        **kwargs,
+    )
+    loop.train(training, num_epochs=1, batch_size=1024, use_tqdm=False)
+
+
+def test_nested_trainings() -> None:
+    """Of trainings inside of trainings, as that of a reference embedding, the innermost one counts."""
+    training = get_dataset(dataset="nations").training
+    short_training(training, negative_sampler=Nested)
+    assert Recording.found[-1][0] is training
+
+
+def test_features_of_another_graph_are_left_alone() -> None:
+    """Who has another number of entities than the training around is not given its features."""
+
+    class Smaller(BasicNegativeSampler):
+        def __init__(self, *, mapped_triples: torch.Tensor, **kwargs: Any) -> None:
+            super().__init__(mapped_triples=mapped_triples, **kwargs)
+            assert len(modalities_in_use(None, num_entities=self.num_entities)) == 1
+            assert modalities_in_use(None, num_entities=self.num_entities - 1) == ()
+            # no features are asked for, and none are given
+            assert modalities_in_use({}, num_entities=self.num_entities) == ()
+
+    training = get_dataset(dataset="nations").training
+    attach_modalities(training, dict(numeric=torch.ones(training.num_entities, 1)))
+    short_training(training, negative_sampler=Smaller)
 
 
 def test_bad_features_stop_before_training() -> None:

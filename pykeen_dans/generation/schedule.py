@@ -65,6 +65,8 @@ class NoiseSchedule(nn.Module, ABC):
     :raises ValueError: if an argument is invalid
     """
 
+    profile: FloatTensor
+
     def __init__(
         self,
         *,
@@ -86,6 +88,12 @@ class NoiseSchedule(nn.Module, ABC):
             )
         self.mu: float = validate_non_negative("mu", mu)
         self.modulation: str = validate_choice("modulation", modulation, MODULATIONS)
+        # a constant of the constructor's arguments, so that no checkpoint needs it
+        self.register_buffer("profile", self._profile(), persistent=False)
+
+    @abstractmethod
+    def _profile(self) -> FloatTensor:
+        """Compute what all entities have in common, shape: (T,) in double precision."""
 
     def strength(self, difficulty: FloatTensor) -> FloatTensor:
         """Compute by which factor the maximum variance is modulated.
@@ -159,10 +167,13 @@ class NoiseSchedule(nn.Module, ABC):
 class LinearNoiseSchedule(NoiseSchedule):
     """Variances grow linearly: ``beta_t = beta_low + (t - 1) / (T - 1) (beta_max(zeta) - beta_low)``."""
 
+    def _profile(self) -> FloatTensor:
+        return torch.linspace(0.0, 1.0, self.num_timesteps, dtype=torch.double)
+
     def log_alpha_bars(self, difficulty: FloatTensor) -> FloatTensor:  # noqa: D102
         beta_max = self._beta_max(difficulty)
-        ramp = torch.linspace(0.0, 1.0, self.num_timesteps, dtype=beta_max.dtype, device=beta_max.device)
-        return torch.log1p(-(self.beta_low + ramp * (beta_max[:, None] - self.beta_low))).cumsum(dim=-1)
+        betas = self.beta_low + self.profile.to(beta_max) * (beta_max[:, None] - self.beta_low)
+        return torch.log1p(-betas).cumsum(dim=-1)
 
 
 class CosineNoiseSchedule(NoiseSchedule):
@@ -175,12 +186,15 @@ class CosineNoiseSchedule(NoiseSchedule):
     and ``beta_global`` play no other role than to bound the factor, such that ``beta_global * strength <= 0.5``.
     """
 
-    def log_alpha_bars(self, difficulty: FloatTensor) -> FloatTensor:  # noqa: D102
-        strength = self._beta_max(difficulty) / self.beta_global
-        steps = torch.arange(self.num_timesteps + 1, dtype=strength.dtype, device=strength.device) / self.num_timesteps
+    def _profile(self) -> FloatTensor:
+        steps = torch.arange(self.num_timesteps + 1, dtype=torch.double) / self.num_timesteps
         signal = torch.cos((steps + _COSINE_OFFSET) / (1.0 + _COSINE_OFFSET) * math.pi / 2.0).square()
         betas = (1.0 - signal[1:] / signal[:-1]).clamp(max=_COSINE_MAX_BETA)
-        return strength[:, None] * torch.log1p(-betas).cumsum(dim=-1)
+        return torch.log1p(-betas).cumsum(dim=-1)
+
+    def log_alpha_bars(self, difficulty: FloatTensor) -> FloatTensor:  # noqa: D102
+        strength = self._beta_max(difficulty) / self.beta_global
+        return strength[:, None] * self.profile.to(strength)
 
 
 def predict_start(

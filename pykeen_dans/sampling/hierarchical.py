@@ -184,7 +184,7 @@ class HierarchicalNegativeSampler(GeneratedNegativeSampler):
         corruption_scheme: Collection[Target] | None = None,
         curriculum: HintOrType[Curriculum] = None,
         curriculum_kwargs: Mapping[str, Any] | None = None,
-        targets: Sequence[float] | Mapping[str, Sequence[float]] = (0.2, 0.15, 0.1, 0.05),
+        targets: Sequence[float] | Mapping[str, Sequence[float]] = (0.28, 0.21, 0.14, 0.07),
         min_spread: float = 0.1,
         num_slots: int = 16,
         memory: float = 256.0,
@@ -194,6 +194,7 @@ class HierarchicalNegativeSampler(GeneratedNegativeSampler):
         reference_kwargs: Mapping[str, Any] | None = None,
         fit_steps: int = 500,
         horizon: int | None = None,
+        device: str | None = None,
         random_state: int | None = None,
         coupling: Coupling | None = None,
         modalities: Mapping[str, Any] | None = None,
@@ -245,6 +246,7 @@ class HierarchicalNegativeSampler(GeneratedNegativeSampler):
         :param reference_kwargs: see there
         :param fit_steps: see there
         :param horizon: see there
+        :param device: see there
         :param random_state: see there
         :param coupling: see there
         :param modalities: what is known of entities beside their triples, see
@@ -310,6 +312,7 @@ class HierarchicalNegativeSampler(GeneratedNegativeSampler):
             reference_kwargs=reference_kwargs,
             fit_steps=fit_steps,
             horizon=horizon,
+            device=device,
             random_state=random_state,
             coupling=coupling,
             num_levels=len(made),
