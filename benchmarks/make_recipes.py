@@ -19,12 +19,15 @@ import click
 from pykeen.losses import loss_resolver
 from pykeen.models import model_resolver
 from pykeen.regularizers import regularizer_resolver
-from tune import NUM_NEGATIVES, STUDIES, TUNING
+from tune import NUM_NEGATIVES, STUDIES, TUNING, corrupted_sides
 
 RECIPES = pathlib.Path(__file__).parent.parent.resolve().joinpath("pykeen_dans", "experiments")
 
 #: The number of training triples of each data set, by which the nearest one is found
 NUM_TRIPLES = {"umls": 5_216, "kinships": 8_544, "codexsmall": 32_888, "wn18rr": 86_835, "fb15k237": 272_115}
+#: The same for the data sets of multi-modal completion, which are apart from the others: sparse, and without inverse
+#: triples
+MULTIMODAL = {"mkgw": 34_196, "mkgy": 21_310, "db15k": 71_299}
 MODELS = ("complex", "rotate")
 RESOLVERS = {"model": model_resolver, "loss": loss_resolver, "regularizer": regularizer_resolver}
 
@@ -40,11 +43,13 @@ def nearest(name: str, studies: dict[str, dict[str, Any]]) -> str | None:
     :returns: its name, or None where the model has no study at all
     """
     dataset, _, model = name.partition("-")
+    family = MULTIMODAL if dataset in MULTIMODAL else NUM_TRIPLES
 
     def distance(study: str) -> float:
-        return abs(math.log(NUM_TRIPLES[study.partition("-")[0]] / NUM_TRIPLES[dataset]))
+        return abs(math.log(family[study.partition("-")[0]] / family[dataset]))
 
-    return min((study for study in studies if study.endswith(f"-{model}")), key=distance, default=None)
+    candidates = [s for s in studies if s.endswith(f"-{model}") and s.partition("-")[0] in family]
+    return min(candidates, key=distance, default=None)
 
 
 def spelled_out(part: str, hint: str, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -71,7 +76,7 @@ def make_recipe(name: str, source: str, record: dict[str, Any]) -> dict[str, Any
         kwargs[part][parameter] = value
     pipeline: dict[str, Any] = {
         "dataset": dataset,
-        "dataset_kwargs": {"create_inverse_triples": True},
+        "dataset_kwargs": {"create_inverse_triples": study.get("inverse_triples", True)},
         "model": study["model"],
         "model_kwargs": spelled_out("model", study["model"], kwargs["model"]),
         "loss": "nssa",
@@ -79,8 +84,8 @@ def make_recipe(name: str, source: str, record: dict[str, Any]) -> dict[str, Any
         "optimizer": study["optimizer"],
         "optimizer_kwargs": kwargs["optimizer"],
         "training_loop": "slcwa",
-        "negative_sampler": "diffusionadaptive",
-        "negative_sampler_kwargs": {"num_negs_per_pos": NUM_NEGATIVES, "corruption_scheme": ["tail"]},
+        "negative_sampler": "hierarchical" if dataset in MULTIMODAL else "diffusionadaptive",
+        "negative_sampler_kwargs": {"num_negs_per_pos": NUM_NEGATIVES, "corruption_scheme": corrupted_sides(study)},
         "training_kwargs": {
             "num_epochs": own["epochs"],
             "batch_size": own["batch_size"],
@@ -90,8 +95,9 @@ def make_recipe(name: str, source: str, record: dict[str, Any]) -> dict[str, Any
     if study.get("regularizer"):
         pipeline["regularizer"] = study["regularizer"]
         pipeline["regularizer_kwargs"] = spelled_out("regularizer", study["regularizer"], kwargs["regularizer"])
+    note = f" {record['note']}" if "note" in record else ""
     comments = (
-        f"The best of {len(record['trials'])} trials for the sampler '{record['negative_sampler']}' on validation."
+        f"The best of {len(record['trials'])} trials for the sampler '{record['negative_sampler']}' on validation.{note}"
         if source == name
         else f"There is no study of {name}: hyper-parameters are those of {source}, the study of this model on the "
         f"data set nearest in size; epochs and batch size are those of other models on {dataset}."
@@ -114,7 +120,7 @@ def main() -> None:
     """Write the recipes of all pairs of data set and model."""
     studies = load_studies()
     RECIPES.mkdir(parents=True, exist_ok=True)
-    for dataset in NUM_TRIPLES:
+    for dataset in (*NUM_TRIPLES, *MULTIMODAL):
         for model in MODELS:
             name = f"{dataset}-{model}"
             source = nearest(name, studies)

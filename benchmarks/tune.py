@@ -52,6 +52,19 @@ _ROTATE: dict[str, Any] = {
     "optimizer_kwargs_ranges": {"lr": {"type": "float", "low": 1e-3, "high": 5e-2, "log": True}},
 }
 
+#: Sparse graphs of many entities: a relation and its inverse are one rotation in RotatE, so that no inverse triples are
+#: needed, which halves the time of an epoch
+_SPARSE_ROTATE: dict[str, Any] = {
+    **_ROTATE,
+    "loss_kwargs_ranges": {
+        "margin": {"type": "categorical", "choices": [3.0, 4.5, 6.0, 9.0]},
+        "adversarial_temperature": {"type": "categorical", "choices": [0.5, 1.0]},
+    },
+    "epochs": 15,
+    "batch_size": 1024,
+    "inverse_triples": False,
+}
+
 #: (data set, model) -> search space, epochs and batch size; epochs are short because two cores have to do
 STUDIES: dict[str, dict[str, Any]] = {
     "umls-complex": {**_COMPLEX, "dataset": "UMLS", "epochs": 60, "batch_size": 256},
@@ -60,8 +73,16 @@ STUDIES: dict[str, dict[str, Any]] = {
     "fb15k237-complex": {**_COMPLEX, "dataset": "FB15k237", "epochs": 8, "batch_size": 1024},
     "umls-rotate": {**_ROTATE, "dataset": "UMLS", "epochs": 60, "batch_size": 256},
     "kinships-rotate": {**_ROTATE, "dataset": "Kinships", "epochs": 60, "batch_size": 256},
+    "mkgw-rotate": {**_SPARSE_ROTATE, "dataset": "MKGW"},
+    "mkgy-rotate": {**_SPARSE_ROTATE, "dataset": "MKGY"},
+    "db15k-rotate": {**_SPARSE_ROTATE, "dataset": "DB15K"},
 }
 NUM_NEGATIVES = 8
+
+
+def corrupted_sides(study: dict[str, Any]) -> list[str]:
+    """Tell which sides need negatives: with inverse triples, heads are ranked as tails of the inverse relation."""
+    return ["tail"] if study.get("inverse_triples", True) else ["head", "tail"]
 
 
 def tune(name: str, *, trials: int, seed: int = 0) -> dict[str, Any]:
@@ -70,7 +91,7 @@ def tune(name: str, *, trials: int, seed: int = 0) -> dict[str, Any]:
     started = time.perf_counter()
     result = hpo_pipeline(
         dataset=study["dataset"],
-        dataset_kwargs={"create_inverse_triples": True},
+        dataset_kwargs={"create_inverse_triples": study.get("inverse_triples", True)},
         model=study["model"],
         model_kwargs=study["model_kwargs"],
         model_kwargs_ranges={},
@@ -91,8 +112,7 @@ def tune(name: str, *, trials: int, seed: int = 0) -> dict[str, Any]:
         },
         training_kwargs_ranges={},
         negative_sampler="basic",
-        # with inverse triples, the model ranks heads as tails of the inverse relation, and only tails need negatives
-        negative_sampler_kwargs={"num_negs_per_pos": NUM_NEGATIVES, "corruption_scheme": ["tail"]},
+        negative_sampler_kwargs={"num_negs_per_pos": NUM_NEGATIVES, "corruption_scheme": corrupted_sides(study)},
         negative_sampler_kwargs_ranges={},
         evaluation_kwargs={"use_tqdm": False},
         metric="mrr",

@@ -13,11 +13,13 @@ from pykeen.training.callbacks import TrainingCallback
 from pykeen_dans.experiments import load_recipe, recipe_names, recipe_path, with_sampler
 from pykeen_dans.sampling import DiffusionAdaptiveNegativeSampler
 
+#: Data sets with texts and images of entities, for which there is RotatE alone, without inverse triples
+MULTIMODAL = ("mkgw", "mkgy", "db15k")
 EXPECTED = {
     f"{dataset}-{model}"
     for dataset in ("umls", "kinships", "codexsmall", "wn18rr", "fb15k237")
     for model in ("complex", "rotate")
-}
+} | {f"{dataset}-rotate" for dataset in MULTIMODAL}
 
 
 def test_all_pairs_are_there():
@@ -29,8 +31,12 @@ def test_pykeen_accepts(name: str):
     assert get_configuration_errors(recipe_path(name)) == []
     pipeline = load_recipe(name)["pipeline"]
     assert name == f"{pipeline['dataset']}-{pipeline['model'].lower()}"
-    assert pipeline["dataset_kwargs"] == {"create_inverse_triples": True}
-    assert pipeline["negative_sampler_kwargs"] == {"num_negs_per_pos": 8, "corruption_scheme": ["tail"]}
+    inverse = pipeline["dataset"] not in MULTIMODAL
+    assert pipeline["dataset_kwargs"] == {"create_inverse_triples": inverse}
+    # with inverse triples, the model ranks heads as tails of the inverse relation
+    sides = ["tail"] if inverse else ["head", "tail"]
+    assert pipeline["negative_sampler_kwargs"] == {"num_negs_per_pos": 8, "corruption_scheme": sides}
+    assert pipeline["negative_sampler"] == ("diffusionadaptive" if inverse else "hierarchical")
     assert ("regularizer" in pipeline) == (pipeline["model"] == "ComplEx")
     if name != load_recipe(name)["metadata"]["study"]:
         assert "no study" in load_recipe(name)["metadata"]["comments"]
