@@ -97,7 +97,8 @@ def make_recipe(name: str, source: str, record: dict[str, Any]) -> dict[str, Any
         pipeline["regularizer_kwargs"] = spelled_out("regularizer", study["regularizer"], kwargs["regularizer"])
     note = f" {record['note']}" if "note" in record else ""
     comments = (
-        f"The best of {len(record['trials'])} trials for the sampler '{record['negative_sampler']}' on validation.{note}"
+        f"The best of {len(record['trials'])} trials for the sampler '{record['negative_sampler']}' on validation."
+        f"{note}"
         if source == name
         else f"There is no study of {name}: hyper-parameters are those of {source}, the study of this model on the "
         f"data set nearest in size; epochs and batch size are those of other models on {dataset}."

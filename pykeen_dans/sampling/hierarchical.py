@@ -317,7 +317,8 @@ class HierarchicalNegativeSampler(GeneratedNegativeSampler):
             coupling=coupling,
             num_levels=len(made),
             preferences=flatten_weights(band_weights, level_weights, levels=names, num_bands=len(bands)),
-            content=content_key(**{modality.name: modality.features for modality in loaded}),
+            # with a callback, nothing is shared by content
+            content="" if coupling else content_key(**{modality.name: modality.features for modality in loaded}),
             generator_options={
                 "levels": made,
                 "preset": preset,
