@@ -71,7 +71,7 @@ class Coupling:
         if self.engine is None or self.curriculum is None:
             raise ValueError("coupling has no engine yet: make a sampler with this coupling first.")
         self.progress = progress
-        self.state = self.curriculum(progress, num_bands=self.engine.num_bands)
+        self.state = self.curriculum(progress, num_bands=self.engine.num_levels)
         return self.state
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .bank import NegativeBank, QueryIndex
+from .collapse import DEFAULT_MIN_DISTINCT, Diversity, measure_diversity
 from .difficulty import Difficulty, difficulty_resolver
 from .generation.base import Budget, FitReport, Generator, World
 from .generation.decoder import Decoder, decoder_resolver
@@ -61,6 +62,9 @@ class EngineSettings:
     reference_kwargs: Mapping[str, Any] | None
     device: str | None
     seed: int
+    #: the number of pathways of the generator; each hardness level has a band, and a target, for each of them
+    num_ways: int = 1
+    min_distinct: float = DEFAULT_MIN_DISTINCT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,14 +115,22 @@ class GenerationEngine:
         )
         self.space: EntitySpace | None = None
         self.generator: Generator | None = None
+        #: the factor of the share of generated negatives, less than 1 while the generator is collapsed
+        self.trust = 1.0
+        self._least_trust = 1.0
         #: generated ids that samplers asked for, and those of them that stayed uniform, shared with worker processes
         self._counts = torch.zeros(2, dtype=torch.long).share_memory_()
         self._pending: LongTensor = torch.empty(0, dtype=torch.long)
 
     @property
     def num_bands(self) -> int:
-        """The number of hardness bands."""
+        """The number of hardness bands, of all pathways."""
         return len(self.settings.targets)
+
+    @property
+    def num_levels(self) -> int:
+        """The number of hardness bands of one pathway, among which a curriculum chooses."""
+        return self.num_bands // self.settings.num_ways
 
     @functools.cached_property
     def reference(self) -> ReferenceEmbedding:
@@ -292,6 +304,36 @@ class GenerationEngine:
         self.steering.update(measured, self.generator)
         return measured
 
+    def check(self, *, num_queries: int = 128) -> Diversity:
+        """Measure how diverse what is generated is, and trust the generator accordingly from now on.
+
+        :param num_queries: the number of queries of the sample
+
+        :returns: the diversity
+        """
+        if self.generator is None or self.space is None:
+            raise ValueError("space is not set: call enter(space) before check().")
+        # always the same sample, and nothing else is drawn differently for it
+        random = torch.Generator().manual_seed(self.settings.seed)
+        rows = torch.randint(self.index.num_queries, size=(num_queries,), generator=random)
+        latent = self.generator.generate(
+            space=self.space, world=self.world, queries=self.index.select(rows), random=random
+        )
+        diversity = measure_diversity(
+            latent, spaces=self.generator.spaces(self.space), index=self.index, rows=rows, random=random
+        )
+        threshold = self.settings.min_distinct
+        trust = min(1.0, diversity.distinct / threshold) if threshold > 0 else 1.0
+        if trust < 1.0 <= self._least_trust:
+            logger.warning(
+                "The generator has collapsed: its vectors are near to %.1f %% of the entities that true answers are "
+                "near to, less than min_distinct=%s; the share of generated negatives is lowered while this is so.",
+                100 * diversity.distinct,
+                threshold,
+            )
+        self.trust, self._least_trust = trust, min(trust, self._least_trust)
+        return diversity
+
     def count(self, *, wanted: int, fallback: int) -> None:
         """Note what a sampler found in the bank.
 
@@ -325,6 +367,7 @@ class GenerationEngine:
         """
         self.enter(self.reference_space())
         report = self.fit(Budget(units=fit_steps))
+        self.check()
         self.steering.widen(_ALONE_SPREAD)
         refreshed = self.refresh(Budget(units=self.bank.num_rows), use_tqdm=use_tqdm)
         logger.info(

@@ -72,7 +72,10 @@ class LatentLoss:
         """
         # losses without a margin, as PyKEEN's softplus loss, tell a margin of 0
         margin = (getattr(loss, "margin", None) or 1.0) * state.margin_factor
-        bands = torch.multinomial(torch.tensor(state.weights), self.num_negatives, replacement=True)
+        levels = torch.multinomial(torch.tensor(state.weights), self.num_negatives, replacement=True)
+        # on each side, the pathways take turns
+        num_ways = engine.settings.num_ways
+        bands = levels * num_ways + torch.arange(self.num_negatives) // 2 % num_ways
         total = 0.0
         for side, chosen in ((HEAD, bands[0::2]), (TAIL, bands[1::2])):
             if len(chosen) == 0:
