@@ -20,16 +20,18 @@ if TYPE_CHECKING:
     from .callbacks import CurriculumTrainingCallback
     from .datasets import DB15K, MKGW, MKGY, NELL995, Family
     from .filtering import ExactFilterer
-    from .sampling import DiffusionAdaptiveNegativeSampler
-    from .training import DANSKGCTrainingLoop
+    from .sampling import DiffusionAdaptiveNegativeSampler, TwoWayGANNegativeSampler
+    from .training import DANSKGCTrainingLoop, DANSTrainingLoop
 
 __all__ = [
     # Samplers
     "DiffusionAdaptiveNegativeSampler",
     "ExactFilterer",
+    "TwoWayGANNegativeSampler",
     # Training
     "CurriculumTrainingCallback",
     "DANSKGCTrainingLoop",
+    "DANSTrainingLoop",
     # Data sets
     "DB15K",
     "Family",
@@ -44,6 +46,7 @@ __all__ = [
 _MODULES = {
     "CurriculumTrainingCallback": "callbacks",
     "DANSKGCTrainingLoop": "training",
+    "DANSTrainingLoop": "training",
     "DB15K": "datasets",
     "DiffusionAdaptiveNegativeSampler": "sampling",
     "ExactFilterer": "filtering",
@@ -51,6 +54,7 @@ _MODULES = {
     "MKGW": "datasets",
     "MKGY": "datasets",
     "NELL995": "datasets",
+    "TwoWayGANNegativeSampler": "sampling",
 }
 
 

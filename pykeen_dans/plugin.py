@@ -33,13 +33,17 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 #: The samplers: the name of the class, and further names for it
-SAMPLERS: Sequence[tuple[str, Sequence[str]]] = (("DiffusionAdaptiveNegativeSampler", ("dans_kgc", "dans-kgc")),)
+SAMPLERS: Sequence[tuple[str, Sequence[str]]] = (
+    ("DiffusionAdaptiveNegativeSampler", ("dans_kgc", "dans-kgc")),
+    ("TwoWayGANNegativeSampler", ("dans",)),
+)
 
 #: What belongs to :mod:`pykeen.training`: the name of the resolver there, the module here, the name of the class
 TRAINING: Sequence[tuple[str, str, str]] = (
     ("callback_resolver", "pykeen_dans.callbacks", "CurriculumTrainingCallback"),
     # the name gives "danskgc", which is also what "dans-kgc" and "dans_kgc" are normalized to
     ("training_loop_resolver", "pykeen_dans.training", "DANSKGCTrainingLoop"),
+    ("training_loop_resolver", "pykeen_dans.training", "DANSTrainingLoop"),
 )
 
 

@@ -5,8 +5,10 @@ Each differs from the others in its generator and its spaces, and in nothing els
 
 from .base import GeneratedNegativeSampler
 from .diffusion_adaptive import DiffusionAdaptiveNegativeSampler
+from .two_way_gan import TwoWayGANNegativeSampler
 
 __all__ = [
     "DiffusionAdaptiveNegativeSampler",
     "GeneratedNegativeSampler",
+    "TwoWayGANNegativeSampler",
 ]
