@@ -58,15 +58,24 @@ class TwoWayDiscriminator(nn.Module):
         self.adversarial = _head(32)
         self.pathway = _head(32)
 
-    def forward(self, vectors: FloatTensor, context: Context) -> tuple[FloatTensor, FloatTensor]:
-        """Judge vectors.
+    def features(self, vectors: FloatTensor, context: Context) -> FloatTensor:
+        """Gather what is judged.
 
         :param vectors: shape: (n, dim) real or fake entity vectors
         :param context: what they answer
 
+        :returns: shape: (n, num_features) the vectors, and what they answer if the discriminator is to see it
+        """
+        if not self.conditional:
+            return vectors
+        return torch.cat([vectors, context.kept, context.query, vectors * context.query], dim=-1)
+
+    def forward(self, features: FloatTensor) -> tuple[FloatTensor, FloatTensor]:
+        """Judge vectors.
+
+        :param features: shape: (n, num_features) see :meth:`features`
+
         :returns: two logits, each of shape: (n,), that the vector is real, and that the first pathway made it
         """
-        if self.conditional:
-            vectors = torch.cat([vectors, context.kept, context.query, vectors * context.query], dim=-1)
-        hidden = self.trunk(vectors)
+        hidden = self.trunk(features)
         return self.adversarial(hidden).squeeze(dim=-1), self.pathway(hidden).squeeze(dim=-1)

@@ -170,11 +170,13 @@ class TwoWayGANGenerator(Generator):
             [*self.pathways.parameters(), *self.combination.parameters()],
             lr=validate_positive("generator_learning_rate", generator_learning_rate),
             betas=_BETAS,
+            fused=True,
         )
         self.discriminator_optimizer = torch.optim.Adam(
             self.discriminator.parameters(),
             lr=validate_positive("discriminator_learning_rate", discriminator_learning_rate),
             betas=_BETAS,
+            fused=True,
         )
 
     def context(self, space: EntitySpace, queries: QueryBatch) -> Context:
@@ -240,8 +242,7 @@ class TwoWayGANGenerator(Generator):
             # the learned combination is a regression, and no pathway bends it
             context = Context(kept=context.kept, query=context.query.detach())
             fakes, metrics = self._generator_step(self.start(context, random), context, combination_loss)
-            for _ in range(self.discriminator_steps):
-                metrics |= self._discriminator_step(real, fakes, context)
+            metrics |= self._discriminator_steps(real, fakes, context)
         return metrics
 
     def _generator_step(
@@ -261,7 +262,7 @@ class TwoWayGANGenerator(Generator):
         self.discriminator.requires_grad_(False)
         for number, (pathway, start) in enumerate(zip(self.pathways, starts, strict=True)):
             fake, penalty = pathway(start.prior, start.condition)
-            is_real, is_first = self.discriminator(fake, context)
+            is_real, is_first = self.discriminator(self.discriminator.features(fake, context))
             adversarial_loss = adversarial_loss + _cross_entropy(is_real, 1.0)
             if self.tells_pathways:
                 pathway_loss = pathway_loss + _cross_entropy(is_first, float(number == 0))
@@ -277,41 +278,46 @@ class TwoWayGANGenerator(Generator):
         metrics = {"generator_loss": adversarial_loss.detach() / len(fakes), "film_penalty": penalties.detach()}
         return fakes, metrics
 
-    def _discriminator_step(
+    def _discriminator_steps(
         self, real: FloatTensor, fakes: Sequence[FloatTensor], context: Context
     ) -> dict[str, FloatTensor]:
-        """Let the discriminator tell entities from fakes, and the pathways apart.
+        """Let the discriminator tell entities from fakes, and the pathways apart, for several steps on the same ones.
 
         :param real: shape: (n, dim) the vectors of answers
         :param fakes: for each pathway its fakes, shape: (n, dim)
         :param context: the vectors of the queries
 
-        :returns: metrics
+        :returns: metrics of the last step
         """
-        is_real, _ = self.discriminator(real, context)
-        loss = _cross_entropy(is_real, 1.0)
-        right = [(is_real > 0).float().mean()]
-        right_pathway = []
-        pathway_loss = loss.new_zeros(())
-        for number, fake in enumerate(fakes):
-            is_real, is_first = self.discriminator(fake, context)
-            # entities and fakes weigh the same, however many pathways there are (our choice)
-            loss = loss + _cross_entropy(is_real, 0.0) / len(fakes)
-            right.append((is_real < 0).float().mean())
+        size = len(real)
+        # all at once, which is several times as fast as one after the other
+        features = torch.cat([self.discriminator.features(vectors, context) for vectors in (real, *fakes)])
+        label = torch.zeros(len(features), device=real.device)
+        label[:size] = 1.0
+        # entities and fakes weigh the same, however many pathways there are (our choice)
+        weight = torch.where(label > 0, 1.0, 1 / len(fakes)) / (2 * size)
+        first = torch.zeros(len(features) - size, device=real.device)
+        first[:size] = 1.0
+        for _ in range(self.discriminator_steps):
+            is_real, is_first = self.discriminator(features)
+            is_first = is_first[size:]
+            loss = functional.binary_cross_entropy_with_logits(is_real, label, weight=weight, reduction="sum")
+            total = loss
             if self.tells_pathways:
-                pathway_loss = pathway_loss + _cross_entropy(is_first, float(number == 0)) / len(fakes)
-                right_pathway.append(((is_first > 0) == (number == 0)).float().mean())
-        self.discriminator_optimizer.zero_grad(set_to_none=True)
-        ((loss + pathway_loss) / 2).backward()
-        self.discriminator_optimizer.step()
+                pathway_loss = functional.binary_cross_entropy_with_logits(is_first, first)
+                total = loss + pathway_loss / 2
+            self.discriminator_optimizer.zero_grad(set_to_none=True)
+            total.backward()
+            self.discriminator_optimizer.step()
+        right = ((is_real > 0) == (label > 0)).float()
         metrics = {
-            "discriminator_loss": loss.detach() / 2,
-            # as often real as fake
-            "adversarial_accuracy": (right[0] + torch.stack(right[1:]).mean()) / 2,
+            "discriminator_loss": loss.detach(),
+            # as if there were as many fakes as entities
+            "adversarial_accuracy": (right[:size].mean() + right[size:].mean()) / 2,
         }
-        if right_pathway:
+        if self.tells_pathways:
             metrics["pathway_loss"] = pathway_loss.detach()
-            metrics["pathway_accuracy"] = torch.stack(right_pathway).mean()
+            metrics["pathway_accuracy"] = ((is_first > 0) == (first > 0)).float().mean()
         return metrics
 
     @torch.no_grad()
