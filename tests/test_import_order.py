@@ -25,10 +25,13 @@ found = {
     "dans_kgc": negative_sampler_resolver.lookup("dans_kgc"),
     "dans-kgc": negative_sampler_resolver.lookup("dans-kgc"),
     "diffusion-adaptive": negative_sampler_resolver.lookup("diffusion-adaptive"),
+    "dans": negative_sampler_resolver.lookup("dans"),
+    "two-way-gan": negative_sampler_resolver.lookup("two-way-gan"),
     "exact": filterer_resolver.lookup("exact"),
     "curriculum": callback_resolver.lookup("curriculum"),
     "loop dans-kgc": training_loop_resolver.lookup("dans-kgc"),
     "loop dans_kgc": training_loop_resolver.lookup("dans_kgc"),
+    "loop dans": training_loop_resolver.lookup("dans"),
 }
 for name in ("family", "nell995", "NELL-995", "db15k", "mkgw", "MKG-Y"):
     found[name] = dataset_resolver.lookup(name)
@@ -38,10 +41,13 @@ EXPECTED = {
     "dans_kgc": "pykeen_dans.sampling:DiffusionAdaptiveNegativeSampler",
     "dans-kgc": "pykeen_dans.sampling:DiffusionAdaptiveNegativeSampler",
     "diffusion-adaptive": "pykeen_dans.sampling:DiffusionAdaptiveNegativeSampler",
+    "dans": "pykeen_dans.sampling:TwoWayGANNegativeSampler",
+    "two-way-gan": "pykeen_dans.sampling:TwoWayGANNegativeSampler",
     "exact": "pykeen_dans.filtering:ExactFilterer",
     "curriculum": "pykeen_dans.callbacks:CurriculumTrainingCallback",
     "loop dans-kgc": "pykeen_dans.training:DANSKGCTrainingLoop",
     "loop dans_kgc": "pykeen_dans.training:DANSKGCTrainingLoop",
+    "loop dans": "pykeen_dans.training:DANSTrainingLoop",
     "family": "pykeen_dans.datasets:Family",
     "nell995": "pykeen_dans.datasets:NELL995",
     "NELL-995": "pykeen_dans.datasets:NELL995",

@@ -91,16 +91,22 @@ class PathwayNetwork(nn.Module):
     since vectors of entities are not bounded by 1 (our choice). The scale is trained.
 
     :param dim: the dimension of the entity space, and of all layers
+    :param residual: whether the network's output is added to the prior, rather than taken by itself as in the paper.
+        Its last layer then begins with zeros, so that the fakes are the priors at first (our choice).
     :param film: whether to modulate the hidden layers; without it, this is the paper's ablation of FiLM
     :param film_dim: the width of the modulating networks
     """
 
-    def __init__(self, *, dim: int, film: bool = True, film_dim: int = 100) -> None:
+    def __init__(self, *, dim: int, residual: bool, film: bool = True, film_dim: int = 100) -> None:
         """Initialise the network."""
         super().__init__()
+        self.residual = residual
         self.layers = nn.ModuleList(nn.Linear(dim, dim) for _ in range(_NUM_LAYERS))
         self.norms = nn.ModuleList(SafeBatchNorm(dim) for _ in range(_NUM_LAYERS))
         self.output = nn.Linear(dim, dim)
+        if residual:
+            nn.init.zeros_(self.output.weight)
+            nn.init.zeros_(self.output.bias)
         self.output_scale = nn.Parameter(torch.full((dim,), _OUTPUT_SCALE))
         # last, so that a network without modulation begins with the same weights as one with it
         self.films = nn.ModuleList(
@@ -123,4 +129,5 @@ class PathwayNetwork(nn.Module):
                 hidden, distance = self.films[number](hidden, condition)
                 penalty = penalty + distance / _NUM_LAYERS
             hidden = functional.leaky_relu(norm(hidden), SLOPE)
-        return self.output_scale * torch.tanh(self.output(hidden)), penalty
+        output = self.output_scale * torch.tanh(self.output(hidden))
+        return (prior + output if self.residual else output), penalty

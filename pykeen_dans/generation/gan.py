@@ -35,7 +35,7 @@ from .combination import (
     RotationCombination,
 )
 from .discriminator import Context, TwoWayDiscriminator
-from .film import PathwayNetwork
+from .film import PathwayNetwork, SafeBatchNorm
 from .space import EntitySpace
 
 __all__ = [
@@ -51,6 +51,8 @@ logger = logging.getLogger(__name__)
 WAYS = ("entity", "relation")
 #: The decay rates of Adam, as usual for GANs
 _BETAS = (0.5, 0.999)
+#: The momentum of running statistics, PyTorch's default, and the number of positives from which they are taken anew
+_MOMENTUM, _CALIBRATION_SAMPLES = 0.1, 1024
 #: The factor by which a distance is changed at once, and the smallest one
 _STEP, _NEAREST = 0.8, 0.05
 
@@ -109,6 +111,7 @@ class TwoWayGANGenerator(Generator):
     :param sigma: the standard deviation $\sigma$ of the priors' noise, in units of that of the entity vectors
     :param inverse: how to get from tail and relation to the head where the model multiplies: ``"conjugate"`` as the
         model's own score does (our choice), or ``"reciprocal"`` by dividing by the relation, as in the published code
+    :param residual: whether pathways correct their priors (our choice), or make vectors of their own, as in the paper
     :param film: whether pathways are modulated by their condition; without it, this is the ablation of FiLM
     :param film_weight: the weight $\lambda$ of the modulation's distance from the identity
     :param film_dim: the width of the modulating networks
@@ -134,6 +137,7 @@ class TwoWayGANGenerator(Generator):
         distances: Sequence[float] = (1.0, 0.5),
         sigma: float = 0.01,
         inverse: Literal["conjugate", "reciprocal"] = "conjugate",
+        residual: bool = True,
         film: bool = True,
         film_weight: float = 1e-4,
         film_dim: int = 100,
@@ -163,7 +167,9 @@ class TwoWayGANGenerator(Generator):
         self.batch_size = validate_at_least("batch_size", batch_size, 1)
         self.trained = trained
         validate_at_least("film_dim", film_dim, 1)
-        self.pathways = nn.ModuleList(PathwayNetwork(dim=dim, film=film, film_dim=film_dim) for _ in self.ways)
+        self.pathways = nn.ModuleList(
+            PathwayNetwork(dim=dim, residual=residual, film=film, film_dim=film_dim) for _ in self.ways
+        )
         self.combination = LearnedCombination(num_relations=num_relations, dim=dim)
         self.discriminator = TwoWayDiscriminator(dim=dim, conditional=conditional)
         self.generator_optimizer = torch.optim.Adam(
@@ -226,12 +232,32 @@ class TwoWayGANGenerator(Generator):
         while budget.allow(1):
             history.append(self._training_step(space=space, world=world, random=random))
             budget.spend(1)
+        self._calibrate(space=space, world=world, random=random)
         self.eval()
         metrics = {
             name: torch.stack([metrics[name] for metrics in history]).mean().item()
             for name in (history[0] if history else ())
         }
         return FitReport(steps=len(history), seconds=budget.elapsed, metrics=metrics)
+
+    @torch.no_grad()
+    def _calibrate(self, *, space: EntitySpace, world: World, random: torch.Generator) -> None:
+        """Take the statistics by which batches are normalised anew (our choice).
+
+        The running ones lag behind by dozens of steps, which is more than there may be between two epochs, after which
+        all vectors of the model have moved. With statistics that do not fit, all fakes are about the same.
+        """
+        queries, _ = world.sample_positives(_CALIBRATION_SAMPLES, random)
+        norms = [module for module in self.pathways.modules() if isinstance(module, SafeBatchNorm)]
+        for norm in norms:
+            norm.reset_running_stats()
+            # the mean of all batches, which are one, instead of a moving one
+            norm.momentum = None
+        self.train()
+        for pathway, start in zip(self.pathways, self.start(self.context(space, queries), random), strict=True):
+            pathway(start.prior, start.condition)
+        for norm in norms:
+            norm.momentum = _MOMENTUM
 
     def _training_step(self, *, space: EntitySpace, world: World, random: torch.Generator) -> dict[str, FloatTensor]:
         queries, answers = world.sample_positives(self.batch_size, random)

@@ -83,13 +83,14 @@ def reading_plan(*, num_columns: int, num_sides: int, way_shares: tuple[float, .
     :param num_sides: the number of sides that are corrupted in turn; every other positive begins with the other one
     :param way_shares: the share of each pathway
 
-    :returns: the plan, in which positives follow on from each other with their pathways. It is repeated when its rows
-        are used up.
+    :returns: the plan. It is repeated when its rows are used up.
     """
     num_ways = len(way_shares)
     equal = len(set(way_shares)) == 1
     phases = num_ways if equal else _RESOLUTION
-    ways = torch.tensor(_turns(way_shares, phases * num_columns)).view(phases, 1, num_columns)
+    # each positive begins one turn later, by which each column has its share of all pathways, also the last one, which
+    # is read for a part of the positives only where the number of negatives is no whole one
+    ways = torch.tensor(_turns(way_shares, phases + num_columns)).unfold(0, num_columns, 1)[:phases, None]
     sides = (torch.arange(num_sides)[:, None] + torch.arange(num_columns)) % num_sides
     readers = (sides * num_ways + ways).reshape(phases * num_sides, num_columns)
     same = readers[:, :, None] == readers[:, None, :]
