@@ -169,6 +169,7 @@ def test_training_loop_option(tmp_path) -> None:
     )
     assert result.returncode == 0, result.stderr
     assert "danskgc" in result.stdout
+    assert "|dans|" in result.stdout or "dans," in result.stdout or "dans]" in result.stdout, result.stdout
 
 
 def test_name_clash(caplog) -> None:
