@@ -76,6 +76,22 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
 }
 
+#: The sampler ``dans``, live, with its defaults, and with one part left out or replaced
+_DANS: dict[str, dict[str, Any]] = {
+    "dans": {},
+    "dans-plain": {"residual": False},
+    "dans-entity": {"ways": ["entity"]},
+    "dans-relation": {"ways": ["relation"]},
+    "dans-no-film": {"film": False},
+    "dans-no-pathway-loss": {"pathway_loss": False},
+    "dans-random": {"curriculum_kwargs": {"share": 0.0}},
+    "dans-noise": {"trained": False},
+}
+VARIANTS |= {
+    name: {"sampler": "twowaygan", "callback": CurriculumTrainingCallback, "sampler_kwargs": kwargs}
+    for name, kwargs in _DANS.items()
+}
+
 METRICS = {
     "mrr": "both.realistic.inverse_harmonic_mean_rank",
     "hits_at_1": "both.realistic.hits_at_1",

@@ -33,6 +33,14 @@ VARIANTS = {
     "growing-share": "share growing from 0 to .5",
     "reversed": "hard to easy",
     "basic-64": "basic, 64 negatives",
+    "dans": "dans, live (defaults)",
+    "dans-plain": "dans, fakes that do not begin at the priors, as in the paper",
+    "dans-entity": "dans, entity pathway only",
+    "dans-relation": "dans, entity-and-relation pathway only",
+    "dans-no-film": "dans w/o FiLM",
+    "dans-no-pathway-loss": "dans w/o pathway loss",
+    "dans-random": "dans, all uniform",
+    "dans-noise": "noise control (priors for fakes)",
 }
 
 
