@@ -88,7 +88,8 @@ class EpochClock(TrainingCallback):
         #: what the sampler needs before the first batch, and the data loader with it
         self.setup_seconds = 0.0
         self.epoch_seconds: list[float] = []
-        self._used = 0.0
+        #: at the end of the training, before anything is evaluated
+        self.peak_memory_mib = 0.0
         self._started = 0.0
         self._first = True
 
@@ -113,6 +114,10 @@ class EpochClock(TrainingCallback):
         self.epoch_seconds.append(time.perf_counter() - self._started)
         self.turns.wait(self.setup_seconds + sum(self.epoch_seconds))
         self._started = time.perf_counter()
+
+    # docstr-coverage: inherited
+    def post_train(self, losses: list[float], **kwargs: Any) -> None:  # noqa: D102
+        self.peak_memory_mib = peak_memory_mib()
 
 
 def train_with_curve(turns: Turns, *, setting: Setting, frequency: int, threads: int) -> dict[str, Any]:
@@ -139,7 +144,7 @@ def train_with_curve(turns: Turns, *, setting: Setting, frequency: int, threads:
         frequency=frequency,
     )
     options["training_kwargs"].update(callbacks=[*callbacks, clock], use_tqdm=False)
-    # the pipeline evaluates once more; it is given what was ranked anyway
+    # the pipeline insists on an evaluation: of validation triples, then
     result = pipeline(
         **options,
         dataset=dataset,
