@@ -153,9 +153,11 @@ def headline(rows: Iterable[Mapping[str, Any]], *, variant: str = "live") -> Hea
     measured: dict[str, list[str]] = {dataset: [] for dataset in DATASETS}
     best: dict[str, float | None] = {}
     for recipe, values in found.items():
-        dataset, _, model = recipe.partition("-")
+        dataset, model = recipe.split("-")[:2]
         median = statistics.median(values)
         best[recipe] = None if median == float("inf") else median
+        if dataset not in DATASETS:
+            continue
         measured[dataset].append(model)
         if median <= HEADLINE_RATIO:
             reached[dataset].append(model)

@@ -17,6 +17,7 @@ from pykeen.losses import loss_resolver
 from pykeen.models import model_resolver
 from pykeen.regularizers import regularizer_resolver
 from pykeen.sampling import negative_sampler_resolver
+from pykeen.training.callbacks import callback_resolver
 
 from pykeen_dans.experiments import load_recipe, recipe_names
 
@@ -31,6 +32,7 @@ __all__ = [
     "base_recipe",
     "configuration",
     "configuration_to_run",
+    "options_digest",
     "shared_digest",
 ]
 
@@ -44,8 +46,9 @@ DATASETS: dict[str, dict[str, Any]] = {
     "wn18rr": {"title": "WN18RR", "epochs": 20, "batch_size": 1024},
     "fb15k237": {"title": "FB15k-237", "epochs": 8, "batch_size": 1024},
 }
+_XAVIER = {"entity_initializer": "xavier_normal_", "relation_initializer": "xavier_normal_"}
 _BILINEAR: dict[str, Any] = {
-    "model_kwargs": {"embedding_dim": 64},
+    "model_kwargs": {"embedding_dim": 64, **_XAVIER},
     "loss_kwargs": {"margin": 0.0, "adversarial_temperature": 1.0},
     "optimizer": "adagrad",
     "optimizer_kwargs": {"lr": 0.1},
@@ -61,7 +64,12 @@ _DISTANCE: dict[str, Any] = {
 #: model, as in the names of recipes -> its class, and the settings of default recipes
 MODELS: dict[str, dict[str, Any]] = {
     "transe": {"class": "TransE", **_DISTANCE},
-    "distmult": {"class": "DistMult", **_BILINEAR},
+    # without PyKEEN's normalisation of entities: products of unit vectors are too small for a loss without a margin
+    "distmult": {
+        "class": "DistMult",
+        **_BILINEAR,
+        "model_kwargs": {**_BILINEAR["model_kwargs"], "entity_constrainer": None},
+    },
     "complex": {"class": "ComplEx", **_BILINEAR},
     "rotate": {"class": "RotatE", **_DISTANCE},
 }
@@ -75,7 +83,7 @@ _RESOLVERS = {"model": model_resolver, "loss": loss_resolver, "regularizer": reg
 class Setting:
     """What one row trains.
 
-    :param recipe: ``<data set>-<model>``
+    :param recipe: ``<data set>-<model>``, or a shipped recipe whose name goes on from there
     :param variant: the negatives, see :data:`suite.variants.VARIANTS`
     :param seed: the random seed
     :param loss: the loss, see :data:`LOSSES`
@@ -100,7 +108,7 @@ class Setting:
     @property
     def model(self) -> str:
         """The model, as in the names of recipes."""
-        return self.recipe.partition("-")[2]
+        return self.recipe.split("-")[1]
 
 
 def spelled_out(part: str, hint: str, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -184,7 +192,7 @@ def configuration(setting: Setting) -> dict[str, Any]:
 
     :returns: a PyKEEN experiment that ``pykeen experiments run`` accepts
 
-    :raises ValueError: if the recipe, the variant or the loss is unknown, or if no configuration can express the variant
+    :raises ValueError: if recipe, variant or loss are unknown, or if no configuration can express the variant
     """
     if setting.variant not in VARIANTS:
         raise ValueError(f"variant={setting.variant!r} is unknown; choose one of {sorted(VARIANTS)}.")
@@ -285,3 +293,24 @@ def shared_digest(setting: Setting) -> str:
     if setting.num_negatives is not None:
         pipeline["negative_sampler_kwargs"]["num_negs_per_pos"] = setting.num_negatives
     return digest(pipeline)
+
+
+def options_digest(setting: Setting) -> str:
+    """Hash the defaults of sampler and callbacks, by which rows of other defaults are told apart.
+
+    :param setting: the setting
+
+    :returns: a short hash
+    """
+    pipeline = configuration_to_run(setting)["pipeline"]
+    hints = pipeline["training_kwargs"].get("callbacks", [])
+    classes = [
+        negative_sampler_resolver.lookup(pipeline["negative_sampler"]),
+        *(callback_resolver.lookup(hint) for hint in ([hints] if isinstance(hints, str) else hints)),
+    ]
+    return digest(
+        [
+            {name: repr(parameter.default) for name, parameter in inspect.signature(cls.__init__).parameters.items()}
+            for cls in classes
+        ]
+    )

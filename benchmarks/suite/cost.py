@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 import statistics
 import time
@@ -16,9 +17,10 @@ from typing import Any
 import torch
 from pykeen.pipeline import pipeline
 from pykeen.sampling import NegativeSampler, negative_sampler_resolver
-from pykeen.typing import MappedTriples
+from pykeen.typing import LongTensor, MappedTriples
 
 from pykeen_dans.coupling import Coupling
+from pykeen_dans.engine import GenerationEngine
 from pykeen_dans.generation.base import Budget
 from pykeen_dans.sampling.base import GeneratedNegativeSampler
 
@@ -121,14 +123,14 @@ def hot_path(
                     yield _row("hot path, ns per negative", setting, name, figure, best["basic"])
 
 
-def _milliseconds(work: Callable[[], Any], rounds: int) -> tuple[float, Any]:
-    """Time work by the median of some rounds, and return what it came to last."""
+def _milliseconds(work: Callable[[], Any], rounds: int) -> float:
+    """Time work by the median of some rounds."""
     seconds = []
     for _ in range(rounds):
         started = time.perf_counter()
-        result = work()
+        work()
         seconds.append(time.perf_counter() - started)
-    return 1e3 * statistics.median(seconds), result
+    return 1e3 * statistics.median(seconds)
 
 
 def refresh_stages(dataset: str, *, rounds: int = 5) -> Iterator[dict[str, Any]]:
@@ -150,21 +152,28 @@ def refresh_stages(dataset: str, *, rounds: int = 5) -> Iterator[dict[str, Any]]
         engine.enter(engine.reference_space())
         rows = torch.randperm(engine.index.num_queries)[:_QUERIES]
         basic.num_negs_per_pos = engine.bank.row_size
-        reference, _ = _milliseconds(lambda: basic.corrupt_batch(triples[: len(rows)]), rounds)
-        fit, _ = _milliseconds(lambda: engine.fit(Budget(units=_FIT_STEPS)), rounds)
-        generate, _ = _milliseconds(lambda: engine.generate(rows), rounds)
-        propose, ids = _milliseconds(lambda: engine.propose(rows), rounds)
-        store, _ = _milliseconds(lambda: engine.bank.write(engine.bank.rows(rows), ids), rounds)
-        stages = {
-            "fit, one step": fit / _FIT_STEPS,
-            "generate": generate,
-            # decoding has no entrance of its own
-            "decode": max(0.0, propose - generate),
-            "store": store,
-        }
-        for stage, figure in stages.items():
-            setting = f"{dataset}, {len(rows)} queries, {engine.bank.row_size} ids each"
+        reference = _milliseconds(functools.partial(basic.corrupt_batch, triples[: len(rows)]), rounds)
+        setting = f"{dataset}, {len(rows)} queries, {engine.bank.row_size} ids each"
+        for stage, figure in _stages(engine, rows, rounds).items():
             yield _row(f"refresh, ms: {stage}", setting, name, figure, reference)
+
+
+def _stages(engine: GenerationEngine, rows: LongTensor, rounds: int) -> dict[str, float]:
+    """Time the stages of a refresh, in milliseconds."""
+
+    def fit() -> None:
+        engine.fit(Budget(units=_FIT_STEPS))
+
+    generate = _milliseconds(functools.partial(engine.generate, rows), rounds)
+    propose = _milliseconds(functools.partial(engine.propose, rows), rounds)
+    ids = engine.propose(rows)
+    return {
+        "fit, one step": _milliseconds(fit, rounds) / _FIT_STEPS,
+        "generate": generate,
+        # decoding has no entrance of its own
+        "decode": max(0.0, propose - generate),
+        "store": _milliseconds(lambda: engine.bank.write(engine.bank.rows(rows), ids), rounds),
+    }
 
 
 def _train(turns: Turns, *, setting: Setting, threads: int) -> dict[str, Any]:
@@ -258,10 +267,7 @@ def execute(
     parts: list[Iterable[dict[str, Any]]] = [
         hot_path(dataset, batch_sizes=batch_sizes, numbers=numbers, rounds=rounds),
         refresh_stages(dataset),
-        *(
-            epochs(recipe, variants, num_epochs=num_epochs, number=number)
-            for recipe, num_epochs in trainings.items()
-        ),
+        *(epochs(recipe, variants, num_epochs=num_epochs, number=number) for recipe, num_epochs in trainings.items()),
     ]
     for part in parts:
         for row in part:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from . import data
-from .configurations import Setting, base_recipe, shared_digest
+from .configurations import Setting, base_recipe, options_digest, shared_digest
 from .interleave import Task, interleave
 from .rows import append, load
 from .training import train_with_curve
@@ -115,8 +115,12 @@ def runs(rows: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
 
 def _is_done(race: Race, rows: Iterable[Mapping[str, Any]]) -> bool:
     """Tell whether there is a run of these trainings already, and of all of them."""
-    wanted = {(entry, shared_digest(setting), setting.seed) for entry, setting in race.entries().items()}
-    return any(wanted <= {(row["entry"], row["shared"], row["seed"]) for row in run} for run in runs(rows))
+    wanted = {
+        (entry, shared_digest(setting), options_digest(setting), setting.seed)
+        for entry, setting in race.entries().items()
+    }
+    keys = ("entry", "shared", "options", "seed")
+    return any(wanted <= {tuple(row[key] for key in keys) for row in run} for run in runs(rows))
 
 
 def execute(races: Iterable[Race], folder: pathlib.Path) -> int:
@@ -155,7 +159,7 @@ def execute(races: Iterable[Race], folder: pathlib.Path) -> int:
         for entry, result in interleave(tasks).items():
             setting = entries[entry]
             head = {"run": run, "recipe": race.recipe, "entry": entry, "variant": setting.variant, "seed": race.seed}
-            append(path, {**head, "shared": shared_digest(setting), **result})
+            append(path, {**head, "shared": shared_digest(setting), "options": options_digest(setting), **result})
             count += 1
         logger.info("%s, seed %d: %s", race.recipe, race.seed, ratios([r for r in load(path) if r["run"] == run]))
     return count

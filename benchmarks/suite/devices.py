@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import threading
-from collections.abc import Iterator
 from types import TracebackType
 
 import torch
 
 __all__ = [
     "Utilisation",
-    "one_thread",
 ]
 
 _INTERVAL_SECONDS = 0.5
@@ -53,14 +50,3 @@ class Utilisation:
     def mean(self) -> float | None:
         """The mean over all samples, in [0, 1]."""
         return sum(self._samples) / len(self._samples) / 100 if self._samples else None
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch use one thread, so that rows of machines with more of them can be compared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

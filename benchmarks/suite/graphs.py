@@ -1,8 +1,8 @@
 """Synthetic graphs of any size, with the degrees of FB15k-237.
 
 Heads and tails of FB15k-237 each follow a law of Zipf and Mandelbrot: the entity of relative rank u, which is between 0
-and 1, has a share of the triples in proportion to (u + shift) ** -exponent. In relative ranks the law has the same shape
-at every size, with 18.8 triples for each entity. The relations follow one, too. Nothing but the degrees is as in
+and 1, has a share of the triples in proportion to (u + shift) ** -exponent. In relative ranks the law has the same
+shape at every size, with 18.8 triples for each entity. The relations follow one, too. Nothing but the degrees is as in
 FB15k-237: heads, relations and tails are drawn independently. So there are *more* distinct queries than in the real
 graph, 1.4 instead of 0.55 for each triple, and a bank needs more room.
 """
@@ -90,7 +90,9 @@ def fit_degree_law(ids: NDArray[np.int64], size: int) -> DegreeLaw:
         law = DegreeLaw(exponent=float(parameters[0]), shift=float(np.exp(parameters[1])))
         return -float(counts @ np.log(law.probabilities(size))) / len(ids)
 
-    found = optimize.minimize(loss, x0=[1.0, np.log(0.01)], method="Nelder-Mead", options={"xatol": 1e-4, "fatol": 1e-8})
+    found = optimize.minimize(
+        loss, x0=[1.0, np.log(0.01)], method="Nelder-Mead", options={"xatol": 1e-4, "fatol": 1e-8}
+    )
     return DegreeLaw(exponent=float(found.x[0]), shift=float(np.exp(found.x[1])))
 
 

@@ -1,8 +1,8 @@
 """Several trainings in one run, each in a process of its own, of which one at a time is told to go on.
 
-So the machine does the same for all of them, whatever else it does meanwhile, no two of them compete for its caches, and
-each has a peak of memory of its own. Next is always the one that has used the least seconds so far: over any stretch of
-time, all of them have had about as many.
+So the machine does the same for all of them, whatever else it does meanwhile, no two of them compete for its caches,
+and each has a peak of memory of its own. Next is always the one that has used the least seconds so far: over any
+stretch of time, all of them have had about as many.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _listen(name: str, pipe: Connection, used: dict[str, float], results: dict[s
     try:
         kind, content = pipe.recv()
     except EOFError as error:
-        raise TaskFailedError(f"{name}: its process has ended without a word; it may have run out of memory.") from error
+        raise TaskFailedError(f"{name}: its process has ended without a word, as when memory runs out.") from error
     if kind == "failed":
         raise TaskFailedError(f"{name}: {content}")
     if kind == "turn":

@@ -25,7 +25,7 @@ _BATCH_SIZE = 256
 
 
 class DiscountedGainAtK(RankBasedMetric):
-    """The normalised discounted cumulative gain at k, as the paper of DANS reports it with k = 5 [Liu2024]_.
+    """The normalised discounted cumulative gain at k, as the paper of DANS (arXiv:2410.07592) reports it with k = 5.
 
     Each query has one relevant entity, since all other known answers are filtered out. So the ideal gain is 1, and that
     of a rank r is 1 / log2(r + 1), or 0 beyond k.

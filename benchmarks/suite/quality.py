@@ -1,7 +1,7 @@
 """Quality at equal budget: the same recipe, number of negatives and epochs, other negatives.
 
-A row is one training. Nothing is selected on test triples, which are ranked once, after the last epoch; whatever a table
-selects, it selects by the rank of validation triples.
+A row is one training. Nothing is selected on test triples, which are ranked once, after the last epoch; whatever a
+table selects, it selects by the rank of validation triples.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pykeen.pipeline import pipeline
 from pykeen.training.callbacks import TrainingCallback, callback_resolver
 
 from . import data
-from .configurations import Setting, base_recipe, configuration_to_run, shared_digest
+from .configurations import Setting, base_recipe, configuration_to_run, options_digest, shared_digest
 from .devices import Utilisation
 from .metrics import DiscountedGainAtK, test_metrics, validation_mrr
 from .oracle import OracleTrainingCallback
@@ -88,6 +88,7 @@ def run(setting: Setting) -> dict[str, Any]:
         "num_negatives": number,
         "num_epochs": epochs,
         "shared": shared_digest(setting),
+        "options": options_digest(setting),
         "configuration": configuration_to_run(setting)["pipeline"],
         **test_metrics(result),
         "valid_mrr": validation_mrr(result.model, dataset),
@@ -142,11 +143,14 @@ def is_done(setting: Setting, rows: Iterable[Mapping[str, Any]]) -> bool:
     :param setting: what would be trained
     :param rows: the rows that there are
 
-    :returns: whether one of them has this setting, and the recipe as it is now
+    :returns: whether one of them has this setting, and the recipe and the defaults as they are now
     """
-    key, shared = key_of(setting), shared_digest(setting)
-    # rows of early versions do not tell how the recipe was
-    return any(key_of(row) == key and row.get("shared", shared) == shared for row in rows)
+    key, shared, options = key_of(setting), shared_digest(setting), options_digest(setting)
+    # rows of early versions do not tell how these were
+    return any(
+        key_of(row) == key and row.get("shared", shared) == shared and row.get("options", options) == options
+        for row in rows
+    )
 
 
 def plan(

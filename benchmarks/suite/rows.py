@@ -55,7 +55,7 @@ def append(path: pathlib.Path, row: Mapping[str, Any]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # a line that was cut off must not swallow the next one
-    broken = path.is_file() and not path.read_bytes()[-1:] in (b"\n", b"")
+    broken = path.is_file() and path.read_bytes()[-1:] not in (b"\n", b"")
     with path.open("a", encoding="utf-8") as file:
         file.write(("\n" if broken else "") + json.dumps(row) + "\n")
 

@@ -205,8 +205,7 @@ def execute(folder: pathlib.Path, *, graphs: Iterable[int | str], variants: Sequ
             logger.warning("%s is left out: it is not in the folder that PYKEEN_DANS_DATA names.", graph)
             continue
         tasks = {
-            name: Task(_train, {"graph": graph, "variant": name, "threads": torch.get_num_threads()})
-            for name in names
+            name: Task(_train, {"graph": graph, "variant": name, "threads": torch.get_num_threads()}) for name in names
         }
         results = interleave(tasks)
         for name, row in results.items():

@@ -1,8 +1,8 @@
 """What each tier runs.
 
-``smoke`` shows in under three minutes that everything works; its figures mean nothing. ``small`` is meant for an hour on
-two cores, and ``full`` for a GPU, though it needs none. A larger tier includes the rows of a smaller one, as far as they
-mean something, and finds them in the result files.
+``smoke`` shows in under three minutes that everything works; its figures mean nothing. ``small`` is meant for an hour
+on two cores, and ``full`` for a GPU, though it needs none. ``full`` includes the rows of ``small``, and finds them in
+the result files.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ VARIANTS: dict[str, Variant] = {
     "dans-entity": _live("dans, entity pathway only", GAN, ways=["entity"]),
     "dans-relation": _live("dans, relation pathway only", GAN, ways=["relation"]),
     "dans-no-film": _live("dans w/o FiLM", GAN, film=False),
-    "dans-no-pathway-loss": _live("dans w/o pathway loss", GAN, pathway_weight=0.0),
+    "dans-no-pathway-loss": _live("dans w/o pathway loss", GAN, pathway_loss=False),
     "dans-random": _live("dans, all random", GAN, kind="control", curriculum_kwargs={"share": 0.0}),
     # dhns
     "dhns-alone": Variant("dhns, structural, alone", HIERARCHICAL, kind="ablation"),
