@@ -152,9 +152,9 @@ def headline(rows: Iterable[Mapping[str, Any]], *, variant: str = "live") -> Hea
     reached: dict[str, list[str]] = {dataset: [] for dataset in DATASETS}
     measured: dict[str, list[str]] = {dataset: [] for dataset in DATASETS}
     best: dict[str, float | None] = {}
-    for recipe, values in found.items():
+    for recipe, shares in found.items():
         dataset, model = recipe.split("-")[:2]
-        median = statistics.median(values)
+        median = statistics.median(shares)
         best[recipe] = None if median == float("inf") else median
         if dataset not in DATASETS:
             continue

@@ -13,6 +13,7 @@ import functools
 import inspect
 from typing import Any
 
+from class_resolver import ClassResolver
 from pykeen.losses import loss_resolver
 from pykeen.models import model_resolver
 from pykeen.regularizers import regularizer_resolver
@@ -76,7 +77,11 @@ MODELS: dict[str, dict[str, Any]] = {
 #: loss -> PyKEEN's normalised name. ``nssa`` is that of the recipes, with their margin and temperature.
 LOSSES: dict[str, str] = {"nssa": "nssa", "softplus": "softplus", "crossentropy": "crossentropy", "infonce": "infonce"}
 _NUM_NEGATIVES = 8
-_RESOLVERS = {"model": model_resolver, "loss": loss_resolver, "regularizer": regularizer_resolver}
+_RESOLVERS: dict[str, ClassResolver[Any]] = {
+    "model": model_resolver,
+    "loss": loss_resolver,
+    "regularizer": regularizer_resolver,
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ def test_metrics(result: PipelineResult) -> dict[str, float]:
     :returns: the metrics, by the keys of result files
     """
     metrics = {name: result.get_metric(key) for name, key in _METRICS.items()}
-    data: dict[Any, float] = result.metric_results.data
+    data: Mapping[Any, float] = result.metric_results.data
     for key, value in data.items():
         if (key.side, key.rank_type) == ("both", "realistic") and key.metric.startswith("ndcg_at_"):
             metrics[key.metric] = value

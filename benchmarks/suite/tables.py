@@ -226,14 +226,14 @@ def bars_tables(quality: Rows, time: Rows) -> Iterator[str]:
         f"of their time, on at least {HEADLINE_DATASETS} of {len(DATASETS)} data sets with at least {HEADLINE_MODELS} "
         f"models: **{found.verdict}**.\n"
     )
-    lines = []
+    results: list[tuple[str | int, ...]] = []
     for dataset, models in found.measured.items():
         cells = []
         for model in models:
             best = next(value for recipe, value in found.best.items() if recipe.split("-")[:2] == [dataset, model])
             cells.append(f"{model}: " + ("the rank was not reached" if best is None else f"{best:.2f}"))
-        lines.append((DATASETS[dataset]["title"], "; ".join(cells) or "not measured", len(found.reached[dataset])))
-    yield table(["data", "time, of that of 64 uniform negatives", "models in a third"], lines)
+        results.append((DATASETS[dataset]["title"], "; ".join(cells) or "not measured", len(found.reached[dataset])))
+    yield table(["data", "time, of that of 64 uniform negatives", "models in a third"], results)
 
 
 def time_table(rows: Rows) -> str:
@@ -243,7 +243,7 @@ def time_table(rows: Rows) -> str:
 
     :returns: reST
     """
-    lines = []
+    lines: list[tuple[Any, ...]] = []
     for run in runs(rows):
         found = ratios(run)
         lines.extend(
@@ -305,14 +305,14 @@ def scale_tables(rows: Rows) -> Iterator[str]:
     ]
     headers = ["triples", "negatives", "epoch s", "of basic", "before it s", "peak MiB", "bank MiB"]
     yield table(headers, lines)
-    lines = []
+    fitted: list[tuple[str, ...]] = []
     for variant in dict.fromkeys(row["variant"] for row in rows):
         own = [row for row in rows if row["variant"] == variant and isinstance(row["graph"], int)]
         sizes = [row["num_triples"] for row in own]
         if len(set(sizes)) < 3:
             continue
         laws: list[Law] = [fit_law(sizes, [row[key] for row in own]) for key in ("epoch_seconds", "peak_memory_mib")]
-        lines.append(
+        fitted.append(
             (
                 label(variant),
                 *(f"{law.exponent:.2f} ± {law.error:.2f}" for law in laws),
@@ -320,12 +320,12 @@ def scale_tables(rows: Rows) -> Iterator[str]:
                 f"{laws[1](_PAPER_SIZE) / 1024:,.0f}",
             )
         )
-    if lines:
+    if fitted:
         yield (
             "Fitted power laws: exponents with their standard errors, and what they give for 10\\ :sup:`8` triples, "
             "which were not measured. Memory has a constant part, so that its law is good for large sizes only.\n"
         )
-        yield table(["negatives", "exponent of seconds", "exponent of memory", "epoch s", "peak GiB"], lines)
+        yield table(["negatives", "exponent of seconds", "exponent of memory", "epoch s", "peak GiB"], fitted)
 
 
 def published_tables() -> Iterator[str]:

@@ -87,7 +87,7 @@ class EpochClock(TrainingCallback):
 
     def __init__(self, turns: Turns) -> None:
         """Initialise the callback."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.turns = turns
         #: what the sampler needs before the first batch, and the data loader with it
         self.setup_seconds = 0.0
