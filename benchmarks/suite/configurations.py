@@ -64,7 +64,12 @@ _DISTANCE: dict[str, Any] = {
 }
 #: model, as in the names of recipes -> its class, and the settings of default recipes
 MODELS: dict[str, dict[str, Any]] = {
-    "transe": {"class": "TransE", **_DISTANCE},
+    # PyKEEN's default initializer of relations, by a name that JSON can hold
+    "transe": {
+        "class": "TransE",
+        **_DISTANCE,
+        "model_kwargs": {**_DISTANCE["model_kwargs"], "relation_initializer": "xavier_uniform_norm_"},
+    },
     # without PyKEEN's normalisation of entities: products of unit vectors are too small for a loss without a margin
     "distmult": {
         "class": "DistMult",
