@@ -35,6 +35,7 @@ __all__ = [
     "configuration_to_run",
     "options_digest",
     "shared_digest",
+    "spelled_out",
 ]
 
 #: data set, as in the names of recipes -> its title, and the epochs and batch size of default recipes
