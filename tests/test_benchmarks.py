@@ -137,6 +137,8 @@ class TestConfigurations:
         # all ranks up to 5 gain something, and hits at 1 the whole
         assert row["hits_at_1"] <= row["ndcg_at_5"] <= both["hits_at_5"]
         assert 0 < row["valid_mrr"] < 1
+        assert len(row["bands"]) == 4
+        assert {band["known"] for band in row["bands"]} == {0}
 
 
 def quality_setting(row) -> Setting:

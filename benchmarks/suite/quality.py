@@ -14,8 +14,14 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pykeen.pipeline import pipeline
+import torch
+from pykeen.datasets import Dataset
+from pykeen.pipeline import PipelineResult, pipeline
+from pykeen.sampling import negative_sampler_resolver
 from pykeen.training.callbacks import TrainingCallback, callback_resolver
+
+from pykeen_dans.callbacks import CurriculumTrainingCallback
+from pykeen_dans.diagnostics import as_trained, describe_negatives
 
 from . import data
 from .configurations import Setting, base_recipe, configuration_to_run, options_digest, shared_digest
@@ -27,6 +33,7 @@ from .variants import VARIANTS, available
 
 __all__ = [
     "callbacks_of",
+    "describe_bands",
     "execute",
     "key_of",
     "plan",
@@ -99,12 +106,43 @@ def run(setting: Setting) -> dict[str, Any]:
         "train_ns_per_negative": result.train_seconds / (epochs * num_triples * number) * 1e9,
         **environment(result.model.device),
     }
+    if any(isinstance(callback, CurriculumTrainingCallback) for callback in callbacks):
+        row["bands"] = describe_bands(result, dataset)
     if utilisation.mean is not None:
         row["utilisation"] = utilisation.mean
     for callback in callbacks:
         if isinstance(callback, OracleTrainingCallback):
             row["refresh_seconds"] = callback.refresh_seconds
     return row
+
+
+def describe_bands(result: PipelineResult, dataset: Dataset) -> list[dict[str, float]]:
+    """Tell of each band of the last bank how hard it was, and how much of it was true. Nothing is selected by it.
+
+    :param result: the result of a training with the curriculum callback
+    :param dataset: its data set
+
+    :returns: for each band the median percentile under the trained model, the share of known answers in training, and
+        that of validation and test triples
+    """
+    training = as_trained(dataset.training)
+    loop: Any = result.training_loop
+    # a sampler like the one in training, with the same coupling and so with the same bank
+    sampler = negative_sampler_resolver.make(
+        loop.negative_sampler,
+        loop.negative_sampler_kwargs,
+        mapped_triples=training,
+        num_entities=dataset.training.num_entities,
+        num_relations=dataset.training.num_relations,
+    )
+    held_out = [factory.mapped_triples for factory in (dataset.validation, dataset.testing) if factory is not None]
+    report = describe_negatives(
+        sampler,
+        mapped_triples=training,
+        held_out=as_trained(dataset.training, torch.cat(held_out)),
+        model=result.model,
+    )
+    return [{"percentile": band.hardness, "known": band.known, "held_out": band.held_out} for band in report.bands]
 
 
 @functools.cache

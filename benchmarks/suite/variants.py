@@ -86,10 +86,11 @@ VARIANTS: dict[str, Variant] = {
     # dans
     "dans-noise": _live("dans, noise control (fakes are prior samples)", GAN, kind="control", trained=False),
     "dans-entity": _live("dans, entity pathway only", GAN, ways=["entity"]),
-    "dans-relation": _live("dans, relation pathway only", GAN, ways=["relation"]),
+    "dans-relation": _live("dans, entity-and-relation pathway only", GAN, ways=["relation"]),
+    "dans-plain": _live("dans, fakes that do not begin at the priors, as in the paper", GAN, residual=False),
     "dans-no-film": _live("dans w/o FiLM", GAN, film=False),
     "dans-no-pathway-loss": _live("dans w/o pathway loss", GAN, pathway_loss=False),
-    "dans-random": _live("dans, all random", GAN, kind="control", curriculum_kwargs={"share": 0.0}),
+    "dans-random": _live("dans, all uniform", GAN, kind="control", curriculum_kwargs={"share": 0.0}),
     # dhns
     "dhns-alone": Variant("dhns, structural, alone", HIERARCHICAL, kind="ablation"),
     "dhns-noise": _live(
