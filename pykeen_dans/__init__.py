@@ -20,17 +20,19 @@ if TYPE_CHECKING:
     from .callbacks import CurriculumTrainingCallback
     from .datasets import DB15K, MKGW, MKGY, NELL995, Family
     from .filtering import ExactFilterer
-    from .sampling import DiffusionAdaptiveNegativeSampler, HierarchicalNegativeSampler
-    from .training import DANSKGCTrainingLoop, DHNSTrainingLoop
+    from .sampling import DiffusionAdaptiveNegativeSampler, HierarchicalNegativeSampler, TwoWayGANNegativeSampler
+    from .training import DANSKGCTrainingLoop, DANSTrainingLoop, DHNSTrainingLoop
 
 __all__ = [
     # Samplers
     "DiffusionAdaptiveNegativeSampler",
     "HierarchicalNegativeSampler",
     "ExactFilterer",
+    "TwoWayGANNegativeSampler",
     # Training
     "CurriculumTrainingCallback",
     "DANSKGCTrainingLoop",
+    "DANSTrainingLoop",
     "DHNSTrainingLoop",
     # Data sets
     "DB15K",
@@ -46,6 +48,7 @@ __all__ = [
 _MODULES = {
     "CurriculumTrainingCallback": "callbacks",
     "DANSKGCTrainingLoop": "training",
+    "DANSTrainingLoop": "training",
     "DB15K": "datasets",
     "DHNSTrainingLoop": "training",
     "DiffusionAdaptiveNegativeSampler": "sampling",
@@ -55,6 +58,7 @@ _MODULES = {
     "MKGW": "datasets",
     "MKGY": "datasets",
     "NELL995": "datasets",
+    "TwoWayGANNegativeSampler": "sampling",
 }
 
 

@@ -189,6 +189,8 @@ class CurriculumTrainingCallback(TrainingCallback):
         self.overhead_seconds += spent
         self._allowance -= spent
         metrics["overhead_seconds"] = spent
+        # a collapsed generator gets less than the curriculum asks for
+        metrics["share"] *= self._engine.trust
         metrics |= self._engine.take_counts()
         self.result_tracker.log_metrics(
             {key: value for key, value in metrics.items() if not math.isnan(value)}, step=epoch, prefix=_PREFIX
@@ -236,6 +238,7 @@ class CurriculumTrainingCallback(TrainingCallback):
         fit = engine.fit(
             Budget(units=self.fit_steps, seconds=None if by_count else (budget.seconds or 0.0) * self.fit_share)
         )
+        diversity = engine.check()
         percentiles = [math.nan] * engine.num_bands
         if self.training_loop.mode is None:
             percentiles = engine.steer(self.model)
@@ -245,6 +248,7 @@ class CurriculumTrainingCallback(TrainingCallback):
         left = max((budget.seconds or 0.0) - budget.elapsed, least)
         refresh = engine.refresh(Budget(units=self.refresh_queries, seconds=None if by_count else left))
         metrics = dict(fit.metrics)
+        metrics.update(diversity.metrics)
         metrics.update(
             fit_steps=fit.steps,
             fit_seconds=fit.seconds,

@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .bank import NegativeBank, QueryIndex
+from .collapse import DEFAULT_MIN_DISTINCT, Diversity, measure_diversity
 from .curriculum import Curriculum, CurriculumState
 from .difficulty import Difficulty, difficulty_resolver
 from .generation.base import Budget, FitReport, Generator, World
@@ -67,6 +68,9 @@ class EngineSettings:
     num_levels: int = 1
     #: factors of the curriculum's weight of each band, None for all alike
     preferences: tuple[float, ...] | None = None
+    #: the number of pathways of the generator; each hardness level has a band, and a target, for each of them
+    num_ways: int = 1
+    min_distinct: float = DEFAULT_MIN_DISTINCT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,14 +127,22 @@ class GenerationEngine:
         )
         self.space: EntitySpace | None = None
         self.generator: Generator | None = None
+        #: the factor of the share of generated negatives, less than 1 while the generator is collapsed
+        self.trust = 1.0
+        self._least_trust = 1.0
         #: generated ids that samplers asked for, and those of them that stayed uniform, shared with worker processes
         self._counts = torch.zeros(2, dtype=torch.long).share_memory_()
         self._pending: LongTensor = torch.empty(0, dtype=torch.long)
 
     @property
     def num_bands(self) -> int:
-        """The number of bands, over all hardness and semantic levels."""
+        """The number of bands, over hardness levels, semantic levels and pathways, the last being the fastest axis."""
         return len(self.settings.targets)
+
+    @property
+    def num_choices(self) -> int:
+        """The number of bands among which a curriculum chooses, which leaves pathways to take turns."""
+        return self.num_bands // self.settings.num_ways
 
     def state(self, curriculum: Curriculum, progress: float) -> CurriculumState:
         """Ask a curriculum what it wants of the bands.
@@ -143,7 +155,7 @@ class GenerationEngine:
         num_levels = self.settings.num_levels
         return curriculum(
             progress,
-            num_bands=self.num_bands // num_levels,
+            num_bands=self.num_choices // num_levels,
             num_levels=num_levels,
             preferences=self.settings.preferences,
         )
@@ -323,6 +335,36 @@ class GenerationEngine:
         self.steering.update(measured, self.generator)
         return measured
 
+    def check(self, *, num_queries: int = 128) -> Diversity:
+        """Measure how diverse what is generated is, and trust the generator accordingly from now on.
+
+        :param num_queries: the number of queries of the sample
+
+        :returns: the diversity
+        """
+        if self.generator is None or self.space is None:
+            raise ValueError("space is not set: call enter(space) before check().")
+        # always the same sample, and nothing else is drawn differently for it
+        random = torch.Generator().manual_seed(self.settings.seed)
+        rows = torch.randint(self.index.num_queries, size=(num_queries,), generator=random)
+        latent = self.generator.generate(
+            space=self.space, world=self.world, queries=self.index.select(rows), random=random
+        )
+        diversity = measure_diversity(
+            latent, spaces=self.generator.spaces(self.space), index=self.index, rows=rows, random=random
+        )
+        threshold = self.settings.min_distinct
+        trust = min(1.0, diversity.distinct / threshold) if threshold > 0 else 1.0
+        if trust < 1.0 <= self._least_trust:
+            logger.warning(
+                "The generator has collapsed: its vectors are near to %.1f %% of the entities that true answers are "
+                "near to, less than min_distinct=%s; the share of generated negatives is lowered while this is so.",
+                100 * diversity.distinct,
+                threshold,
+            )
+        self.trust, self._least_trust = trust, min(trust, self._least_trust)
+        return diversity
+
     def count(self, *, wanted: int, fallback: int) -> None:
         """Note what a sampler found in the bank.
 
@@ -356,6 +398,7 @@ class GenerationEngine:
         """
         self.enter(self.reference_space())
         report = self.fit(Budget(units=fit_steps))
+        self.check()
         self.steering.widen(_ALONE_SPREAD)
         refreshed = self.refresh(Budget(units=self.bank.num_rows), use_tqdm=use_tqdm)
         logger.info(

@@ -102,14 +102,17 @@ class LatentLoss:
         """
         # losses without a margin, as PyKEEN's softplus loss, tell a margin of 0
         margin = getattr(loss, "margin", None) or (0.0 if self.adaptive else 1.0)
-        bands = torch.multinomial(torch.tensor(state.hardness_weights), self.num_negatives, replacement=True)
-        num_bands = len(state.hardness_weights)
-        factors = (self.adaptive and state.margin_factors) or (state.margin_factor,) * num_bands
-        margins = margin * torch.tensor(factors)[bands]
+        weights = state.hardness_weights
+        hardness = torch.multinomial(torch.tensor(weights), self.num_negatives, replacement=True)
+        factors = (self.adaptive and state.margin_factors) or (state.margin_factor,) * len(weights)
+        margins = margin * torch.tensor(factors)[hardness]
+        # in the place of each kind, the pathways take turns
+        num_ways = engine.settings.num_ways
+        places = hardness * num_ways + torch.arange(self.num_negatives) // len(self.kinds) % num_ways
         total = 0.0
         for turn, kind in enumerate(self.kinds):
             turns = slice(turn, None, len(self.kinds))
-            chosen = bands[turns]
+            chosen = places[turns]
             rows = _queries_of(engine, positives.cpu(), _KINDS[kind])
             known = (rows >= 0).all(dim=0)
             if len(chosen) == 0 or not bool(known.any()):
@@ -117,7 +120,7 @@ class LatentLoss:
             # what the batch's own loss has computed is used up by its gradient
             forget_cached_vectors(model)
             vectors = {
-                side: engine.generate(of_side[known]).unflatten(1, (-1, state.num_levels))[:, chosen].to(model.device)
+                side: _by_level(engine, of_side[known])[:, chosen].to(model.device)
                 for side, of_side in zip(_KINDS[kind], rows, strict=True)
             }
             positive, negative = _scores(model, positives[known].to(model.device), vectors)
@@ -146,6 +149,12 @@ class LatentLoss:
                 functional.logsigmoid(margin + positive).mean() + functional.logsigmoid(-(margins + negative)).mean()
             )
         return functional.relu(margins - positive + negative).mean()
+
+
+def _by_level(engine: GenerationEngine, rows: LongTensor) -> Tensor:
+    """Generate for queries, shape: (n, num_hardness_levels * num_ways, num_levels, ...)."""
+    shape = (-1, engine.settings.num_levels, engine.settings.num_ways)
+    return engine.generate(rows).unflatten(1, shape).movedim(3, 2).flatten(1, 2)
 
 
 def _queries_of(engine: GenerationEngine, positives: LongTensor, sides: Sequence[int]) -> LongTensor:

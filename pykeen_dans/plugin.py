@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 #: The samplers: the name of the class, and further names for it
 SAMPLERS: Sequence[tuple[str, Sequence[str]]] = (
     ("DiffusionAdaptiveNegativeSampler", ("dans_kgc", "dans-kgc")),
+    ("TwoWayGANNegativeSampler", ("dans",)),
     ("HierarchicalNegativeSampler", ("dhns",)),
 )
 
@@ -45,6 +46,7 @@ TRAINING: Sequence[tuple[str, str, str]] = (
     ("callback_resolver", "pykeen_dans.callbacks", "CurriculumTrainingCallback"),
     # the name gives "danskgc", which is also what "dans-kgc" and "dans_kgc" are normalized to
     ("training_loop_resolver", "pykeen_dans.training", "DANSKGCTrainingLoop"),
+    ("training_loop_resolver", "pykeen_dans.training", "DANSTrainingLoop"),
     ("training_loop_resolver", "pykeen_dans.training", "DHNSTrainingLoop"),
 )
 

@@ -11,12 +11,13 @@ from pykeen.training import SLCWATrainingLoop
 from pykeen.training.callbacks import callback_resolver
 
 from .callbacks import CurriculumTrainingCallback
-from .sampling import DiffusionAdaptiveNegativeSampler, HierarchicalNegativeSampler
+from .sampling import DiffusionAdaptiveNegativeSampler, HierarchicalNegativeSampler, TwoWayGANNegativeSampler
 from .sampling.base import GeneratedNegativeSampler
 
 __all__ = [
     "CurriculumTrainingLoop",
     "DANSKGCTrainingLoop",
+    "DANSTrainingLoop",
     "DHNSTrainingLoop",
 ]
 
@@ -56,6 +57,12 @@ class DANSKGCTrainingLoop(CurriculumTrainingLoop):
     """The sLCWA training loop with the sampler ``dans_kgc``, coupled to the model by the callback ``curriculum``."""
 
     sampler_cls: ClassVar[type[GeneratedNegativeSampler]] = DiffusionAdaptiveNegativeSampler
+
+
+class DANSTrainingLoop(CurriculumTrainingLoop):
+    """The sLCWA training loop with the sampler ``dans``, coupled to the model by the callback ``curriculum``."""
+
+    sampler_cls: ClassVar[type[GeneratedNegativeSampler]] = TwoWayGANNegativeSampler
 
 
 class DHNSTrainingLoop(CurriculumTrainingLoop):

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import gc
+import logging
 import pathlib
+from collections.abc import Iterator
 
 # The data folder of data sets is fixed when PyKEEN is imported, which must not happen while a test has moved it
 import pykeen.constants  # noqa: F401
@@ -69,3 +71,13 @@ def shared_cache(cache_of_session: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 def no_engines() -> None:
     """Forget about engines of samplers that were made before, some of which tests have tampered with."""
     coupling._alone.clear()
+
+
+@pytest.fixture(autouse=True)
+def same_log_levels() -> Iterator[None]:
+    """Undo what the commands of benchmarks do to the log, which other tests read."""
+    loggers = [logging.getLogger(name) for name in ("pykeen", "pykeen_dans", "torch_max_mem")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)

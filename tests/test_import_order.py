@@ -28,10 +28,13 @@ found = {
     "diffusion-adaptive": negative_sampler_resolver.lookup("diffusion-adaptive"),
     "dhns": negative_sampler_resolver.lookup("dhns"),
     "hierarchical": negative_sampler_resolver.lookup("hierarchical"),
+    "dans": negative_sampler_resolver.lookup("dans"),
+    "two-way-gan": negative_sampler_resolver.lookup("two-way-gan"),
     "exact": filterer_resolver.lookup("exact"),
     "curriculum": callback_resolver.lookup("curriculum"),
     "loop dans-kgc": training_loop_resolver.lookup("dans-kgc"),
     "loop dans_kgc": training_loop_resolver.lookup("dans_kgc"),
+    "loop dans": training_loop_resolver.lookup("dans"),
     "loop dhns": training_loop_resolver.lookup("dhns"),
     "multimodal": representation_resolver.lookup("multimodal"),
 }
@@ -45,10 +48,13 @@ EXPECTED = {
     "diffusion-adaptive": "pykeen_dans.sampling:DiffusionAdaptiveNegativeSampler",
     "dhns": "pykeen_dans.sampling:HierarchicalNegativeSampler",
     "hierarchical": "pykeen_dans.sampling:HierarchicalNegativeSampler",
+    "dans": "pykeen_dans.sampling:TwoWayGANNegativeSampler",
+    "two-way-gan": "pykeen_dans.sampling:TwoWayGANNegativeSampler",
     "exact": "pykeen_dans.filtering:ExactFilterer",
     "curriculum": "pykeen_dans.callbacks:CurriculumTrainingCallback",
     "loop dans-kgc": "pykeen_dans.training:DANSKGCTrainingLoop",
     "loop dans_kgc": "pykeen_dans.training:DANSKGCTrainingLoop",
+    "loop dans": "pykeen_dans.training:DANSTrainingLoop",
     "loop dhns": "pykeen_dans.training:DHNSTrainingLoop",
     "multimodal": "pykeen_dans.representations:MultimodalRepresentation",
     "family": "pykeen_dans.datasets:Family",
@@ -178,6 +184,7 @@ def test_training_loop_option(tmp_path) -> None:
     )
     assert result.returncode == 0, result.stderr
     assert "danskgc" in result.stdout
+    assert "|dans|" in result.stdout or "dans," in result.stdout or "dans]" in result.stdout, result.stdout
 
 
 def test_name_clash(caplog) -> None:

@@ -17,15 +17,20 @@ from pykeen_dans.sampling import (
     DiffusionAdaptiveNegativeSampler,
     GeneratedNegativeSampler,
     HierarchicalNegativeSampler,
+    TwoWayGANNegativeSampler,
 )
 
-from .utils import SMALL, make_sampler
+from .utils import SMALL, SMALL_GAN, make_gan_sampler, make_sampler
 
 optuna = pytest.importorskip("optuna")
 
 pytestmark = pytest.mark.usefixtures("shared_cache", "no_engines")
 
-SAMPLERS: tuple[type[GeneratedNegativeSampler], ...] = (DiffusionAdaptiveNegativeSampler, HierarchicalNegativeSampler)
+SAMPLERS: tuple[type[GeneratedNegativeSampler], ...] = (
+    DiffusionAdaptiveNegativeSampler,
+    TwoWayGANNegativeSampler,
+    HierarchicalNegativeSampler,
+)
 
 
 @pytest.mark.parametrize("cls", SAMPLERS)
@@ -53,14 +58,22 @@ def test_hpo_default_values_are_valid(seed: int) -> None:
     assert sampler.num_negs_per_pos == chosen["num_negs_per_pos"]
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_hpo_default_values_of_the_gan_are_valid(seed: int) -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    ranges = TwoWayGANNegativeSampler.hpo_default
+    chosen = suggest_kwargs(study.ask(), prefix="negative_sampler", kwargs_ranges=ranges)
+    assert make_gan_sampler("nations", **chosen).num_negs_per_pos == chosen["num_negs_per_pos"]
+
+
 def optimise(**kwargs: Any) -> HpoPipelineResult:
     """Run a study of two trials."""
+    kwargs.setdefault("negative_sampler", "dans_kgc")
     return hpo_pipeline(
         dataset="nations",
         model="TransE",
         model_kwargs=dict(embedding_dim=8),
         training_loop="slcwa",
-        negative_sampler="dans_kgc",
         training_kwargs=dict(num_epochs=2, batch_size=256, use_tqdm=False),
         evaluation_kwargs=dict(use_tqdm=False, batch_size=64),
         n_trials=2,
@@ -98,6 +111,20 @@ def test_hpo_with_ranges() -> None:
         assert chosen["curriculum"] in {"step", "cosine"}
 
 
+def test_hpo_of_the_gan() -> None:
+    """Options of the two-way GAN are optimised beside fixed ones."""
+    fixed = {key: value for key, value in SMALL_GAN.items() if key not in {"num_slots", "curriculum"}}
+    result = optimise(
+        negative_sampler="dans",
+        negative_sampler_kwargs=dict(fixed, num_negs_per_pos=2, curriculum="constant", num_slots=8)
+        | dict.fromkeys(set(TwoWayGANNegativeSampler.hpo_default) & {"film_weight", "pathway_weight"}, 0.5)
+        | dict(conditional=False, generator_learning_rate=1e-3, discriminator_learning_rate=1e-3),
+        negative_sampler_kwargs_ranges=dict(sigma=dict(type=float, low=0.0, high=1.0), film=dict(type=bool)),
+    )
+    for chosen in parameters(result):
+        assert set(chosen) == {"sigma", "film"}
+
+
 def test_hpo_of_an_unknown_parameter() -> None:
     """A range for something that is no parameter is an error, not ignored."""
     with pytest.raises(ValueError, match="num_slotz"):
@@ -117,14 +144,21 @@ def test_hpo_with_defaults(tmp_path: pathlib.Path) -> None:
     assert len(pipeline_from_config(config).losses) == 2
 
 
-def test_saved_results(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize(
+    ("sampler", "options", "name"),
+    [
+        ("dans_kgc", SMALL, "DiffusionAdaptiveNegativeSampler"),
+        ("dans", SMALL_GAN, "TwoWayGANNegativeSampler"),
+    ],
+)
+def test_saved_results(sampler: str, options: dict[str, Any], name: str, tmp_path: pathlib.Path) -> None:
     """The results of a pipeline can be saved, and its configuration tells how the negatives were made."""
     result = pipeline(
         dataset="nations",
         model="TransE",
         model_kwargs=dict(embedding_dim=8),
-        negative_sampler="dans_kgc",
-        negative_sampler_kwargs=SMALL,
+        negative_sampler=sampler,
+        negative_sampler_kwargs=options,
         training_kwargs=dict(
             num_epochs=2, batch_size=256, use_tqdm=False, callbacks="curriculum", callbacks_kwargs=dict(fit_steps=1)
         ),
@@ -134,5 +168,5 @@ def test_saved_results(tmp_path: pathlib.Path) -> None:
     )
     result.save_to_directory(tmp_path)
     assert json.loads((tmp_path / "results.json").read_text())["losses"] == result.losses
-    assert result.configuration["negative_sampler"] == "DiffusionAdaptiveNegativeSampler"
-    assert result.configuration["negative_sampler_kwargs"] == SMALL
+    assert result.configuration["negative_sampler"] == name
+    assert result.configuration["negative_sampler_kwargs"] == options

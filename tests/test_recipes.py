@@ -11,15 +11,27 @@ from pykeen.pipeline import pipeline_from_config
 from pykeen.training.callbacks import TrainingCallback
 
 from pykeen_dans.experiments import load_recipe, recipe_names, recipe_path, with_sampler
-from pykeen_dans.sampling import DiffusionAdaptiveNegativeSampler
+from pykeen_dans.sampling import (
+    DiffusionAdaptiveNegativeSampler,
+    GeneratedNegativeSampler,
+    TwoWayGANNegativeSampler,
+)
 
 #: Data sets with texts and images of entities, for which there is RotatE alone, without inverse triples
 MULTIMODAL = ("mkgw", "mkgy", "db15k")
-EXPECTED = {
-    f"{dataset}-{model}"
-    for dataset in ("umls", "kinships", "codexsmall", "wn18rr", "fb15k237")
-    for model in ("complex", "rotate")
-} | {f"{dataset}-rotate" for dataset in MULTIMODAL}
+EXPECTED = (
+    {
+        f"{dataset}-{model}"
+        for dataset in ("umls", "kinships", "codexsmall", "wn18rr", "fb15k237")
+        for model in ("complex", "rotate")
+    }
+    | {f"{dataset}-rotate" for dataset in MULTIMODAL}
+    | {
+        f"{dataset}-{model}-dans"
+        for dataset in ("umls", "codexsmall", "wn18rr", "nell995")
+        for model in ("complex", "rotate", "distmult")
+    }
+)
 
 
 def test_all_pairs_are_there():
@@ -30,16 +42,21 @@ def test_all_pairs_are_there():
 def test_pykeen_accepts(name: str):
     assert get_configuration_errors(recipe_path(name)) == []
     pipeline = load_recipe(name)["pipeline"]
-    assert name == f"{pipeline['dataset']}-{pipeline['model'].lower()}"
-    inverse = pipeline["dataset"] not in MULTIMODAL
-    assert pipeline["dataset_kwargs"] == {"create_inverse_triples": inverse}
+    is_gan = name.endswith("-dans")
+    assert name.removesuffix("-dans") == f"{pipeline['dataset']}-{pipeline['model'].lower()}"
+    is_multimodal = pipeline["dataset"] in MULTIMODAL
+    sampler = "twowaygan" if is_gan else "hierarchical" if is_multimodal else "diffusionadaptive"
+    assert pipeline["negative_sampler"] == sampler
+    assert pipeline["dataset_kwargs"] == {"create_inverse_triples": not is_multimodal}
     # with inverse triples, the model ranks heads as tails of the inverse relation
-    sides = ["tail"] if inverse else ["head", "tail"]
-    assert pipeline["negative_sampler_kwargs"] == {"num_negs_per_pos": 8, "corruption_scheme": sides}
-    assert pipeline["negative_sampler"] == ("diffusionadaptive" if inverse else "hierarchical")
-    assert ("regularizer" in pipeline) == (pipeline["model"] == "ComplEx")
-    if name != load_recipe(name)["metadata"]["study"]:
-        assert "no study" in load_recipe(name)["metadata"]["comments"]
+    sides = ["head", "tail"] if is_multimodal else ["tail"]
+    num_negatives = 20 if is_gan else 8
+    assert pipeline["negative_sampler_kwargs"] == {"num_negs_per_pos": num_negatives, "corruption_scheme": sides}
+    assert ("regularizer" in pipeline) == (pipeline["model"] in {"ComplEx", "DistMult"})
+    metadata = load_recipe(name)["metadata"]
+    own_study = metadata["study"].removesuffix("-20") == name.removesuffix("-dans")
+    assert ("no study" in metadata["comments"]) != own_study
+    assert ("with 8 negatives" in metadata["comments"]) == (is_gan and not metadata["study"].endswith("-20"))
 
 
 def test_unknown_name():
@@ -76,8 +93,12 @@ class _Samplers(TrainingCallback):
         self.options = self.training_loop.negative_sampler_kwargs
 
 
-def test_runs(isolated_cache):
-    recipe = load_recipe("umls-complex")
+@pytest.mark.parametrize(
+    ("name", "sampler"),
+    [("umls-complex", DiffusionAdaptiveNegativeSampler), ("umls-distmult-dans", TwoWayGANNegativeSampler)],
+)
+def test_runs(name: str, sampler: type[GeneratedNegativeSampler], isolated_cache):
+    recipe = load_recipe(name)
     training = recipe["pipeline"]["training_kwargs"]
     # the curriculum ends with the last epoch, so that there is something to generate after the first of two only
     training.update(num_epochs=2, use_tqdm=False)
@@ -87,7 +108,7 @@ def test_runs(isolated_cache):
     training["callbacks_kwargs"] = [{"fit_steps": 1, "refresh_queries": 1024}, None]
     recipe["pipeline"]["random_seed"] = 0
     result = pipeline_from_config(recipe, evaluation_kwargs={"use_tqdm": False})
-    assert witness.sampler is DiffusionAdaptiveNegativeSampler
+    assert witness.sampler is sampler
     assert witness.options["coupling"].engine.bank.filled > 0
     assert math.isfinite(result.losses[-1])
     assert 0 < result.get_metric("both.realistic.inverse_harmonic_mean_rank") < 1

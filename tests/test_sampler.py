@@ -1,8 +1,9 @@
-"""The diffusion sampler in PyKEEN: PyKEEN's own checks of samplers, and what its options promise."""
+"""The samplers in PyKEEN: PyKEEN's own checks of all of them, and what the options of the diffusion sampler promise."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,14 +19,22 @@ from pykeen_dans.curriculum import ConstantCurriculum
 from pykeen_dans.generation.decoder import NearestDecoder, SoftmaxDecoder
 from pykeen_dans.generation.diffusion import DiffusionGenerator
 from pykeen_dans.generation.schedule import CosineNoiseSchedule
-from pykeen_dans.sampling import DiffusionAdaptiveNegativeSampler
+from pykeen_dans.sampling import (
+    DiffusionAdaptiveNegativeSampler,
+    GeneratedNegativeSampler,
+    TwoWayGANNegativeSampler,
+)
 
-from .utils import SMALL, from_bank, is_training, make_sampler, training_of
+from .utils import SMALL, SMALL_GAN, from_bank, is_training, make_gan_sampler, make_sampler, training_of
 
 pytestmark = pytest.mark.usefixtures("shared_cache", "no_engines")
 
 DATASETS = ("nations", "umls")
 FILTERERS = ("exact", "python-set", "bloom")
+
+#: Makes a small sampler for a data set
+Maker = Callable[..., GeneratedNegativeSampler]
+every_sampler = pytest.mark.parametrize("make", [make_sampler, make_gan_sampler], ids=["dans_kgc", "dans"])
 
 
 def batch_of(dataset: str, size: int = 64) -> Tensor:
@@ -48,13 +57,14 @@ def check_negatives(negatives: Tensor, positives: Tensor, dataset: str) -> None:
 # PyKEEN's checks of samplers (NegativeSamplerGenericTestCase in its tests)
 
 
+@every_sampler
 @pytest.mark.parametrize("num_negs_per_pos", [1, 5])
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_sample(dataset: str, num_negs_per_pos: int) -> None:
+def test_sample(make: Maker, dataset: str, num_negs_per_pos: int) -> None:
     """Negatives have the right shape and valid ids, and nothing is masked unless it is asked for."""
     positives = batch_of(dataset)
     copy = positives.clone()
-    negatives, mask = make_sampler(dataset, num_negs_per_pos=num_negs_per_pos).sample(positives)
+    negatives, mask = make(dataset, num_negs_per_pos=num_negs_per_pos).sample(positives)
     assert negatives.shape == (len(positives), num_negs_per_pos, 3)
     assert mask is None
     check_negatives(negatives, positives, dataset)
@@ -66,12 +76,13 @@ def test_default_number_of_negatives() -> None:
     assert make_sampler(num_negs_per_pos=None).sample(batch_of("umls"))[0].shape == (64, 1, 3)
 
 
+@every_sampler
 @pytest.mark.parametrize("filterer", [None, *FILTERERS])
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_filtered(dataset: str, filterer: str | None) -> None:
+def test_filtered(make: Maker, dataset: str, filterer: str | None) -> None:
     """The mask of each filterer lets no training triple through, and the exact ones let all others through."""
     positives = batch_of(dataset, size=128)
-    sampler = make_sampler(dataset, num_negs_per_pos=10, filtered=True, filterer=filterer)
+    sampler = make(dataset, num_negs_per_pos=10, filtered=True, filterer=filterer)
     negatives, mask = sampler.sample(positives)
     assert mask is not None
     assert mask.shape == negatives.shape[:-1]
@@ -83,10 +94,11 @@ def test_filtered(dataset: str, filterer: str | None) -> None:
         assert torch.equal(mask, ~known)
 
 
+@every_sampler
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_small_batch(dataset: str) -> None:
+def test_small_batch(make: Maker, dataset: str) -> None:
     """The last batch of an epoch may be smaller, and the next one is large again."""
-    sampler = make_sampler(dataset, num_negs_per_pos=3)
+    sampler = make(dataset, num_negs_per_pos=3)
     for size in (16, 1, 0, 32):
         positives = batch_of(dataset, size=size)
         negatives, _ = sampler.sample(positives)
@@ -94,33 +106,42 @@ def test_small_batch(dataset: str) -> None:
         check_negatives(negatives, positives, dataset)
 
 
+@every_sampler
 @pytest.mark.parametrize("batch_dims", [(), (5,), (2, 3), (2, 3, 4)])
-def test_batch_dims(batch_dims: tuple[int, ...]) -> None:
+def test_batch_dims(make: Maker, batch_dims: tuple[int, ...]) -> None:
     """Any number of batch dimensions is supported."""
     count = torch.Size(batch_dims).numel()
     positives = batch_of("umls", size=count).view(*batch_dims, 3)
-    negatives = make_sampler(num_negs_per_pos=4).corrupt_batch(positives)
+    negatives = make(num_negs_per_pos=4).corrupt_batch(positives)
     assert negatives.shape == (*batch_dims, 4, 3)
     check_negatives(negatives, positives, "umls")
 
 
-def test_by_name() -> None:
+@pytest.mark.parametrize(
+    ("cls", "options", "names"),
+    [
+        (DiffusionAdaptiveNegativeSampler, SMALL, ("dans_kgc", "dans-kgc", "diffusionadaptive")),
+        (TwoWayGANNegativeSampler, SMALL_GAN, ("dans", "DANS", "twowaygan", "two-way-gan")),
+    ],
+)
+def test_by_name(cls: type[GeneratedNegativeSampler], options: dict[str, Any], names: tuple[str, ...]) -> None:
     """PyKEEN makes the sampler by each of its names."""
     factory = training_of("nations")
-    for name in ("dans_kgc", "dans-kgc", "diffusionadaptive", "DiffusionAdaptiveNegativeSampler"):
-        sampler = negative_sampler_resolver.make(name, SMALL, mapped_triples=factory.mapped_triples)
-        assert isinstance(sampler, DiffusionAdaptiveNegativeSampler)
+    for name in (*names, cls.__name__):
+        sampler = negative_sampler_resolver.make(name, options, mapped_triples=factory.mapped_triples)
+        assert type(sampler) is cls
         assert (sampler.num_entities, sampler.num_relations) == (factory.num_entities, factory.num_relations)
 
 
 # Generated negatives
 
 
+@every_sampler
 @pytest.mark.parametrize("memory", [256.0, 0.01])
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_no_generated_negative_is_a_training_triple(dataset: str, memory: float) -> None:
+def test_no_generated_negative_is_a_training_triple(make: Maker, dataset: str, memory: float) -> None:
     """What comes from the bank is never a training triple, even when queries share rows for want of memory."""
-    sampler = make_sampler(dataset, num_negs_per_pos=8, memory=memory, curriculum_kwargs={"share": 1.0})
+    sampler = make(dataset, num_negs_per_pos=8, memory=memory, curriculum_kwargs={"share": 1.0})
     bank = sampler.engine.bank
     assert bank.shared == (memory < 1)
     assert bank.ids.nbytes <= memory * 2**20
@@ -137,7 +158,7 @@ def test_no_generated_negative_is_a_training_triple(dataset: str, memory: float)
         assert empty[rows[known]].all()
 
 
-def _queries_of(sampler: DiffusionAdaptiveNegativeSampler, negatives: Tensor, positives: Tensor) -> Tensor:
+def _queries_of(sampler: GeneratedNegativeSampler, negatives: Tensor, positives: Tensor) -> Tensor:
     """Find the query that each negative answers."""
     index = sampler.engine.index
     side = (negatives[..., 2] != positives[:, None, 2]).long()
@@ -250,13 +271,14 @@ def test_distinct_negatives_of_a_positive() -> None:
 # Randomness and progress
 
 
-def test_same_seed_same_negatives() -> None:
+@every_sampler
+def test_same_seed_same_negatives(make: Maker) -> None:
     """A seed determines the bank and the negatives; another one gives others."""
     positives = batch_of("umls")
     results = []
     for random_state in (0, 0, 1):
         coupling._alone.clear()
-        sampler = make_sampler(num_negs_per_pos=8, random_state=random_state)
+        sampler = make(num_negs_per_pos=8, random_state=random_state)
         torch.manual_seed(4)
         results.append((sampler.engine.bank.ids.clone(), sampler.corrupt_batch(positives)))
     (ids, negatives), (same_ids, same_negatives), (other_ids, other_negatives) = results
@@ -277,12 +299,13 @@ def test_seed_of_torch() -> None:
     assert not torch.equal(banks[0], banks[2])
 
 
-def test_making_a_sampler_leaves_the_random_state_alone() -> None:
+@every_sampler
+def test_making_a_sampler_leaves_the_random_state_alone(make: Maker) -> None:
     """Whatever is prepared, the global generator goes on as if nothing had happened, so that trainings compare."""
     coupling._alone.clear()
     torch.manual_seed(7)
     before = torch.get_rng_state()
-    make_sampler(random_state=123)
+    make(random_state=123)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -305,9 +328,10 @@ def test_equal_samplers_share_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(fits) == 2
 
 
-def test_progress_alone() -> None:
+@every_sampler
+def test_progress_alone(make: Maker) -> None:
     """A sampler without a callback counts epochs by itself, goes on to the end of its horizon, and stays there."""
-    sampler = make_sampler("nations", horizon=4)
+    sampler = make("nations", horizon=4)
     triples = training_of("nations").mapped_triples
     hardness = []
     for _ in range(6):
@@ -316,8 +340,9 @@ def test_progress_alone() -> None:
             sampler.sample(batch)
     assert all(a < b for a, b in itertools.pairwise(hardness[:5]))
     assert hardness[4] == hardness[5]
-    assert hardness[0] == pytest.approx(sampler.curriculum(0.0).hardness)
-    assert hardness[4] == pytest.approx(sampler.curriculum(1.0).hardness)
+    levels = sampler.engine.num_choices
+    assert hardness[0] == pytest.approx(sampler.curriculum(0.0, num_bands=levels).hardness)
+    assert hardness[4] == pytest.approx(sampler.curriculum(1.0, num_bands=levels).hardness)
 
 
 def test_progress_alone_in_workers() -> None:

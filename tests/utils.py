@@ -11,7 +11,11 @@ from pykeen.sampling.filtering import PythonSetFilterer
 from pykeen.triples import CoreTriplesFactory
 from torch import Tensor
 
-from pykeen_dans.sampling import DiffusionAdaptiveNegativeSampler
+from pykeen_dans.sampling import (
+    DiffusionAdaptiveNegativeSampler,
+    GeneratedNegativeSampler,
+    TwoWayGANNegativeSampler,
+)
 
 #: Options by which everything that a sampler prepares takes a fraction of a second, and a curriculum that does not
 #: change with the default one
@@ -27,6 +31,12 @@ SMALL: dict[str, Any] = dict(
     reference_kwargs=dict(dim=8, num_epochs=1, use_tqdm=False),
     difficulty_kwargs=dict(dim=8, num_epochs=1, max_epochs=2, use_tqdm=False),
 )
+
+#: The same for the two-way GAN
+SMALL_GAN: dict[str, Any] = {
+    **{key: SMALL[key] for key in ("curriculum", "curriculum_kwargs", "num_types", "reference_kwargs")},
+    **dict(num_slots=8, fit_steps=5, batch_size=64, film_dim=8, discriminator_steps=2),
+}
 
 
 @functools.cache
@@ -48,13 +58,24 @@ def make_sampler(dataset: str = "umls", **kwargs: Any) -> DiffusionAdaptiveNegat
     )
 
 
+def make_gan_sampler(dataset: str = "umls", **kwargs: Any) -> TwoWayGANNegativeSampler:
+    """Make a small sampler with a two-way GAN for a data set."""
+    factory = training_of(dataset)
+    return TwoWayGANNegativeSampler(
+        mapped_triples=factory.mapped_triples,
+        num_entities=factory.num_entities,
+        num_relations=factory.num_relations,
+        **{**SMALL_GAN, "random_state": 0, **kwargs},
+    )
+
+
 def is_training(triples: Tensor, dataset: str) -> Tensor:
     """Tell by PyKEEN's set of tuples which of them are training triples, shape: (...,)."""
     contained = PythonSetFilterer(training_of(dataset).mapped_triples).contains(triples.reshape(-1, 3))
     return contained.view(triples.shape[:-1])
 
 
-def from_bank(sampler: DiffusionAdaptiveNegativeSampler, batch: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
+def from_bank(sampler: GeneratedNegativeSampler, batch: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Sample, and tell which negatives came from the bank.
 
     The uniform negatives are drawn first, so that those which differ from what the same seed gives without a bank came

@@ -163,6 +163,11 @@ class EntitySpace:
         return self.vectors.shape[0]
 
     @property
+    def combines(self) -> bool:
+        """Whether it is known how the model combines entity and relation."""
+        return self.raw_relations is not None
+
+    @property
     def num_members(self) -> int:
         """The number of entities that have a place in this space."""
         return self.num_entities if self.members is None else self.members.shape[0]

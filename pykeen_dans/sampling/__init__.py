@@ -6,9 +6,11 @@ Each differs from the others in its generator and its spaces, and in nothing els
 from .base import GeneratedNegativeSampler
 from .diffusion_adaptive import DiffusionAdaptiveNegativeSampler
 from .hierarchical import HierarchicalNegativeSampler
+from .two_way_gan import TwoWayGANNegativeSampler
 
 __all__ = [
     "DiffusionAdaptiveNegativeSampler",
     "GeneratedNegativeSampler",
     "HierarchicalNegativeSampler",
+    "TwoWayGANNegativeSampler",
 ]

@@ -20,6 +20,7 @@ from pykeen.sampling.filtering import Filterer
 from pykeen.typing import LABEL_HEAD, LABEL_TAIL, BoolTensor, LongTensor, MappedTriples, Target
 
 from ..bank import HEAD, TAIL
+from ..collapse import DEFAULT_MIN_DISTINCT
 from ..coupling import Coupling, alone_engine, take_over
 from ..curriculum import Curriculum, CurriculumState, curriculum_resolver
 from ..difficulty import Difficulty, difficulty_resolver
@@ -28,7 +29,8 @@ from ..epochs import num_epochs_of_training
 from ..generation.base import Generator
 from ..generation.decoder import Decoder
 from ..storage import content_key
-from ..validation import make_by_name, validate_at_least, validate_device, validate_positive
+from ..validation import make_by_name, validate_at_least, validate_device, validate_positive, validate_share
+from .reading import ReadingPlan, reading_plan, validate_way_shares
 
 __all__ = [
     "GeneratedNegativeSampler",
@@ -61,6 +63,8 @@ class GeneratedNegativeSampler(NegativeSampler):
         callback is half of what it is with one
     :param targets: the target rank percentile of each hardness band under the live model, easy first
     :param min_spread: the smallest share of all entities, those nearest to a generated vector, that is drawn from
+    :param min_distinct: the diversity of what is generated, in [0, 1], below which a generator counts as collapsed and
+        the share of generated negatives is lowered in proportion, see :mod:`pykeen_dans.collapse`. 0 never does that.
     :param num_slots: the number of ids kept for each query and band
     :param memory: the upper limit of the bank, in MiB
     :param decoder: the decoder, see :data:`pykeen_dans.generation.decoder.decoder_resolver`
@@ -80,6 +84,9 @@ class GeneratedNegativeSampler(NegativeSampler):
     :param num_levels: the number of semantic levels. There are this many targets for each hardness band in turn.
     :param preferences: factors of the curriculum's weights, one for each target, default: all alike
     :param content: a hash of what the options refer to, by which samplers without a callback are told apart
+    :param way_shares: for each pathway of the generator its share of the generated negatives, default: equal shares.
+        Each hardness band is there once for each pathway.
+    :param num_ways: the number of pathways of the generator
 
     :raises ValueError: if an argument is invalid
     """
@@ -119,6 +126,9 @@ class GeneratedNegativeSampler(NegativeSampler):
         num_levels: int = 1,
         preferences: Sequence[float] | None = None,
         content: str = "",
+        min_distinct: float = DEFAULT_MIN_DISTINCT,
+        way_shares: Sequence[float] | None = None,
+        num_ways: int = 1,
     ) -> None:
         """Initialise the sampler, and without a coupling fill its bank."""
         if mapped_triples.shape[0] == 0:
@@ -149,9 +159,12 @@ class GeneratedNegativeSampler(NegativeSampler):
         if coupling is None:
             curriculum_kwargs = {"share": _ALONE_SHARE, **(curriculum_kwargs or {})}
         self.num_triples = mapped_triples.shape[0]
+        self.way_shares = validate_way_shares("way_shares", way_shares, num_ways=num_ways)
         self.curriculum = make_by_name("curriculum", curriculum_resolver, curriculum, curriculum_kwargs)
         settings = EngineSettings(
-            targets=tuple(targets),
+            targets=tuple(target for target in targets for _ in range(num_ways)),
+            num_ways=num_ways,
+            min_distinct=validate_share("min_distinct", min_distinct),
             min_spread=min_spread,
             num_slots=num_slots,
             memory=memory,
@@ -171,6 +184,7 @@ class GeneratedNegativeSampler(NegativeSampler):
         #: the number of positives seen, in shared memory, so that worker processes advance it too
         self.num_seen = torch.zeros((), dtype=torch.long).share_memory_()
         self._turns: BoolTensor | None = None
+        self._tiled: ReadingPlan | None = None
         self._table: tuple[CurriculumState, int, LongTensor] | None = None
         self.coupling = coupling
         make_generator = functools.partial(self.generator_cls, num_relations=self.num_relations, **generator_options)
@@ -221,7 +235,7 @@ class GeneratedNegativeSampler(NegativeSampler):
         return self.engine.state(self.curriculum, epoch)
 
     def _starts(self, state: CurriculumState, depth: int) -> LongTensor:
-        """Lay out where to begin to read in a row of the bank, each band as often as its weight asks for.
+        """Lay out where the first pathway may begin to read in a row of the bank, each level as often as is asked for.
 
         :param state: what the curriculum asks for
         :param depth: the number of neighbouring slots that are read
@@ -229,11 +243,12 @@ class GeneratedNegativeSampler(NegativeSampler):
         :returns: shape: (k,) positions in a row
         """
         if self._table is None or self._table[0] != state or self._table[1] != depth:
-            num_slots = self.engine.settings.num_slots
+            num_slots, num_ways = self.engine.settings.num_slots, len(self.way_shares)
             # whole runs of slots, so that each is read equally often; the last run is moved where it would not fit
             first = torch.arange(0, num_slots, min(depth, num_slots)).clamp(max=max(0, num_slots - depth))
             repeats = [max(1, round(_TABLE_SIZE * weight / len(first))) for weight in state.weights]
-            bands = [(band * num_slots + first).repeat(count) for band, count in enumerate(repeats)]
+            # the bands of one level are neighbours, one of each pathway
+            bands = [(level * num_ways * num_slots + first).repeat(count) for level, count in enumerate(repeats)]
             self._table = (state, depth, torch.cat(bands))
         return self._table[2]
 
@@ -248,7 +263,7 @@ class GeneratedNegativeSampler(NegativeSampler):
         # skip the original entity
         replacement += replacement >= original
         state = self.state
-        wanted = state.share * self.num_negs_per_pos
+        wanted = state.share * self.engine.trust * self.num_negs_per_pos
         if wanted > 0:
             self._replace_from_bank(
                 replacement, queries=self._queries(head, relation, tail), wanted=wanted, state=state
@@ -276,6 +291,25 @@ class GeneratedNegativeSampler(NegativeSampler):
             self._turns = torch.tensor(self.sides)[turn] == HEAD
         return self._turns[: shape[0]]
 
+    def _plan(self, size: int, *, num_columns: int, num_sides: int) -> ReadingPlan:
+        """Lay out which generated negative is read from where, see :class:`ReadingPlan`.
+
+        :param size: the number of positives
+        :param num_columns: the number of generated negatives for each of them
+        :param num_sides: the number of sides
+
+        :returns: a plan of at least so many rows, each of whose steps is within the slots of a band
+        """
+        if self._tiled is None or self._tiled.readers.shape[0] < size or self._tiled.readers.shape[1] != num_columns:
+            plan = reading_plan(num_columns=num_columns, num_sides=num_sides, way_shares=self.way_shares)
+            repeats = (math.ceil(size / plan.readers.shape[0]), 1)
+            self._tiled = ReadingPlan(
+                readers=plan.readers.repeat(repeats),
+                steps=(plan.steps % self.engine.bank.num_slots).repeat(repeats),
+                depth=plan.depth,
+            )
+        return self._tiled
+
     def _queries(self, head: LongTensor, relation: LongTensor, tail: LongTensor) -> LongTensor:
         """Find the queries of positives in the index, for each side that is corrupted, -1 where there is none."""
         kept = torch.stack([tail if side == HEAD else head for side in self.sides])
@@ -293,19 +327,20 @@ class GeneratedNegativeSampler(NegativeSampler):
         """
         bank = self.engine.bank
         num_sides, size = queries.shape
+        num_ways = len(self.way_shares)
         num_columns = math.ceil(wanted)
-        depth = math.ceil(num_columns / num_sides)
-        if num_sides > 1:
-            # the sides take turns, and every other positive begins with the other one
-            queries = torch.where(torch.arange(size) % 2 == 0, queries, queries.flip(0))
-        # one band for each query, and neighbouring slots of it: these share a line of the processor's cache
-        starts = self._starts(state, depth)
-        begin = bank.rows(queries) * bank.row_size + starts.take(torch.randint(len(starts), size=queries.shape))
-        step = torch.arange(depth) % bank.num_slots
-        ids = bank.read(begin.T[:, None, :] + step[:, None]).flatten(start_dim=1)[:, :num_columns]
+        plan = self._plan(size, num_columns=num_columns, num_sides=num_sides)
+        # one band for each query and pathway, and neighbouring slots of it: these share a line of the processor's cache
+        starts = self._starts(state, plan.depth)
+        chosen_starts = starts.take(torch.randint(len(starts), size=(num_sides, num_ways, size)))
+        way_offset = torch.arange(num_ways)[:, None] * bank.num_slots
+        begin = (bank.rows(queries) * bank.row_size)[:, None] + way_offset + chosen_starts
+        position = begin.view(num_sides * num_ways, size).T.gather(1, plan.readers[:size])
+        ids = bank.read(position + plan.steps[:size])
         usable = ids >= 0
         if bank.shared:
-            usable &= ~self.engine.index.is_answer(queries.T.repeat(1, depth)[:, :num_columns], ids)
+            own = queries.T.gather(1, plan.readers[:size] // num_ways)
+            usable &= ~self.engine.index.is_answer(own, ids)
         num_wanted = size * num_columns
         if num_columns > wanted:
             # the last one only for as many positives as make up the mean

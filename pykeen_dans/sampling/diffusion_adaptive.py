@@ -16,6 +16,7 @@ from docdata import parse_docdata
 from pykeen.sampling.filtering import Filterer
 from pykeen.typing import MappedTriples, Target
 
+from ..collapse import DEFAULT_MIN_DISTINCT
 from ..coupling import Coupling
 from ..curriculum import Curriculum
 from ..difficulty import Difficulty
@@ -70,6 +71,7 @@ class DiffusionAdaptiveNegativeSampler(GeneratedNegativeSampler):
         curriculum_kwargs: Mapping[str, Any] | None = None,
         targets: Sequence[float] = (0.28, 0.21, 0.14, 0.07),
         min_spread: float = 0.1,
+        min_distinct: float = DEFAULT_MIN_DISTINCT,
         num_slots: int = 16,
         memory: float = 256.0,
         decoder: HintOrType[Decoder] = None,
@@ -115,6 +117,7 @@ class DiffusionAdaptiveNegativeSampler(GeneratedNegativeSampler):
             curriculum_kwargs=curriculum_kwargs,
             targets=targets,
             min_spread=min_spread,
+            min_distinct=min_distinct,
             num_slots=num_slots,
             memory=memory,
             decoder=decoder,

@@ -1,0 +1,248 @@
+"""The command line of the suite."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pathlib
+import tempfile
+import time
+from collections.abc import Sequence
+
+import click
+import torch
+
+from . import cost as costs
+from . import curves, data, pages, regression, scale
+from . import quality as trainings
+from .configurations import LOSSES, configuration
+from .rows import RESULTS, load
+from .tiers import TIERS
+from .training import quiet
+from .variants import VARIANTS, missing
+
+__all__ = [
+    "main",
+    "quality",
+]
+
+logger = logging.getLogger(__name__)
+
+PARTS = ("quality", "time", "cost", "scale")
+
+tier_option = click.option("--tier", type=click.Choice(list(TIERS)), default="small", show_default=True)
+output_option = click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=pathlib.Path),
+    help="The folder of the result files. [default: benchmarks/results, or a temporary one for the tier smoke]",
+)
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of torch in each process."
+)
+micro_option = click.option(
+    "--micro",
+    type=click.Path(exists=True, dir_okay=False, path_type=pathlib.Path),
+    help="The report of pytest-benchmark, from `pytest benchmarks/micro --benchmark-json=FILE`.",
+)
+
+
+def _prepare(threads: int) -> None:
+    """Say what happens, and nothing else, and use as many threads as were asked for."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("suite").setLevel(logging.INFO)
+    quiet()
+    torch.set_num_threads(threads)
+
+
+def _results(output: pathlib.Path | None, tier: str) -> pathlib.Path:
+    """Choose the folder of the result files. What means nothing is not kept with the source."""
+    if output is not None:
+        return output
+    return pathlib.Path(tempfile.mkdtemp(prefix="pykeen-dans-benchmarks-")) if tier == "smoke" else RESULTS
+
+
+def _run_part(part: str, tier: str, results: pathlib.Path) -> None:
+    """Run one part of a tier."""
+    plan = TIERS[tier]
+    started = time.perf_counter()
+    if part == "quality":
+        count = trainings.execute(plan.quality(), results)
+    elif part == "time":
+        count = curves.execute(plan.races, results)
+    elif part == "cost":
+        count = costs.execute(results, **plan.cost)
+    else:
+        count = scale.execute(results, graphs=plan.graphs, variants=plan.scale_variants)
+    logger.info("%s: %d new rows in %.0f s", part, count, time.perf_counter() - started)
+
+
+def _check(results: pathlib.Path, report: pathlib.Path | None = None) -> None:
+    """Compare ratios with those that were kept, and fail where there is a regression."""
+    measured = regression.ratios_of_costs(load(results / costs.FILE))
+    if report is not None:
+        measured |= regression.ratios_of_micro(json.loads(report.read_text(encoding="utf-8")))
+    try:
+        regressions = regression.compare(measured, regression.load_baseline())
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    if regressions:
+        raise click.ClickException("slower than it was:\n" + "\n".join(regressions))
+    click.echo("No regression of the ratios to basic.")
+
+
+def _write(results: pathlib.Path) -> None:
+    """Write tables and figures, into the documentation where the results are those that are kept."""
+    kept = results.resolve() == RESULTS
+    path = pages.write_page(results, pages.DOCS if kept else results / "page")
+    if kept:
+        pages.write_readme(results)
+    click.echo(f"Wrote {path}.")
+
+
+@click.group(invoke_without_command=True)
+@tier_option
+@output_option
+@threads_option
+@micro_option
+@click.pass_context
+def main(
+    context: click.Context, tier: str, output: pathlib.Path | None, threads: int, micro: pathlib.Path | None
+) -> None:
+    """Run all parts of a tier, write tables and figures, and check for regressions.
+
+    Whatever the result files have already is not measured again, but for costs.
+    """
+    _prepare(threads)
+    if context.invoked_subcommand is not None:
+        return
+    started = time.perf_counter()
+    results = _results(output, tier)
+    for part in PARTS:
+        _run_part(part, tier, results)
+    _write(results)
+    if tier == "smoke" or micro is not None:
+        # the ratios that are kept are those of its sizes
+        _check(results, micro)
+    click.echo(f"The tier {tier} took {time.perf_counter() - started:.0f} s; its results are in {results}.")
+
+
+@main.command()
+@click.option("--only", multiple=True, help="The recipes, as <data set>-<model>. [default: those of the tier]")
+@click.option("--variant", "variants", multiple=True, type=click.Choice(list(VARIANTS)), default=("basic", "live"))
+@click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="The number of seeds.")
+@click.option("--first-seed", type=int, default=1, show_default=True, help="Tuning used seed 0.")
+@click.option("--loss", "losses", multiple=True, type=click.Choice(list(LOSSES)), default=("nssa",), show_default=True)
+@click.option("--filtered", is_flag=True, help="Filter known triples out of the negatives.")
+@click.option("--epochs", type=click.IntRange(min=1), help="The number of epochs. [default: the recipe's]")
+@click.option(
+    "--export",
+    type=click.Path(dir_okay=False, writable=True, path_type=pathlib.Path),
+    help="Train nothing, but write the configuration of the first of these rows, for `pykeen experiments run`.",
+)
+@tier_option
+@output_option
+@threads_option
+def quality(
+    only: Sequence[str],
+    variants: Sequence[str],
+    seeds: int,
+    first_seed: int,
+    losses: Sequence[str],
+    filtered: bool,
+    epochs: int | None,
+    export: pathlib.Path | None,
+    tier: str,
+    output: pathlib.Path | None,
+    threads: int,
+) -> None:
+    """Train with several kinds of negatives, and rank test triples, a row for each training."""
+    _prepare(threads)
+    if not only:
+        if export is not None:
+            raise click.UsageError("--export needs --only, which names the recipe.")
+        _run_part("quality", tier, _results(output, tier))
+        return
+    settings = trainings.plan(
+        only,
+        variants,
+        range(first_seed, first_seed + seeds),
+        losses=losses,
+        filtered=[filtered],
+        epochs=epochs,
+    )
+    try:
+        if export is None:
+            trainings.execute(settings, output or RESULTS)
+            return
+        first = next(settings, None)
+        if first is None:
+            raise click.UsageError(f"--variant={variants[0]}: {missing(variants[0])}.")
+        export.write_text(json.dumps(configuration(first), indent=2) + "\n", encoding="utf-8")
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"Wrote {export}; run it with `pykeen experiments run {export} -d OUT --keep-seed`.")
+
+
+@main.command(name="time")
+@tier_option
+@output_option
+@threads_option
+def time_(tier: str, output: pathlib.Path | None, threads: int) -> None:
+    """Measure how long it takes to the rank of 64 uniform negatives."""
+    _prepare(threads)
+    _run_part("time", tier, _results(output, tier))
+
+
+@main.command()
+@tier_option
+@output_option
+@threads_option
+def cost(tier: str, output: pathlib.Path | None, threads: int) -> None:
+    """Measure hot path, refresh, epochs and memory."""
+    _prepare(threads)
+    _run_part("cost", tier, _results(output, tier))
+
+
+@main.command(name="scale")
+@tier_option
+@output_option
+@threads_option
+def scale_(tier: str, output: pathlib.Path | None, threads: int) -> None:
+    """Measure epochs and memory against the size of the graph."""
+    _prepare(threads)
+    _run_part("scale", tier, _results(output, tier))
+
+
+@main.command()
+@output_option
+def tables(output: pathlib.Path | None) -> None:
+    """Write tables and figures, from result files alone."""
+    _write(output or RESULTS)
+
+
+@main.command()
+@output_option
+@micro_option
+@click.option("--write-baseline", is_flag=True, help="Keep the ratios, instead of a check.")
+def check(output: pathlib.Path | None, micro: pathlib.Path | None, write_baseline: bool) -> None:
+    """Compare ratios to basic with those that were kept, and fail where one is larger."""
+    results = output or RESULTS
+    if not write_baseline:
+        _check(results, micro)
+        return
+    measured = regression.ratios_of_costs(load(results / costs.FILE))
+    if micro is not None:
+        measured |= regression.ratios_of_micro(json.loads(micro.read_text(encoding="utf-8")))
+    regression.write_baseline(measured)
+    click.echo(f"Wrote {regression.BASELINE}.")
+
+
+@main.command(name="data")
+@click.argument("names", nargs=-1, required=True)
+def data_(names: Sequence[str]) -> None:
+    """Load data sets, which downloads those that are not there, and tell their sizes."""
+    for name in names:
+        try:
+            click.echo(data.load(name).summary_str())
+        except data.DataMissingError as error:
+            raise click.ClickException(str(error)) from error

@@ -1,0 +1,126 @@
+"""Several trainings in one run, each in a process of its own, of which one at a time is told to go on.
+
+So the machine does the same for all of them, whatever else it does meanwhile, no two of them compete for its caches,
+and each has a peak of memory of its own. Next is always the one that has used the least seconds so far: over any
+stretch of time, all of them have had about as many.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import multiprocessing
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from multiprocessing.connection import Connection
+from typing import Any
+
+__all__ = [
+    "Task",
+    "TaskFailedError",
+    "Turns",
+    "interleave",
+]
+
+logger = logging.getLogger(__name__)
+
+
+class TaskFailedError(RuntimeError):
+    """A process has ended before its work was done."""
+
+
+class Turns:
+    """The end of the pipe at which a process waits for its next turn.
+
+    :param connection: the pipe
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        """Initialise the end."""
+        self._connection = connection
+
+    def wait(self, seconds: float) -> None:
+        """End the turn, and wait for the next one.
+
+        :param seconds: the seconds that were used so far, of those that count
+        """
+        self._connection.send(("turn", seconds))
+        self._connection.recv()
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a process does.
+
+    :param work: does it: it is given a :class:`Turns`, waits for its first turn before anything is timed, and returns
+        the result. It must be importable.
+    :param kwargs: further arguments, which can be pickled
+    """
+
+    work: Callable[..., Any]
+    kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def _main(connection: Connection, task: Task) -> None:
+    """Work in a process of its own."""
+    try:
+        connection.send(("done", task.work(Turns(connection), **task.kwargs)))
+    # whatever it is, the parent raises it again, with the text of the traceback
+    except BaseException:
+        connection.send(("failed", traceback.format_exc()))
+        raise
+
+
+def interleave(tasks: Mapping[str, Task]) -> dict[str, Any]:
+    """Let processes take turns until all of them are done.
+
+    :param tasks: what to do, by name
+
+    :returns: the result of each, by name
+
+    :raises TaskFailedError: if one of them fails; all of them are ended then
+    """
+    context = multiprocessing.get_context("spawn")
+    processes, pipes = {}, {}
+    results: dict[str, Any] = {}
+    used: dict[str, float] = {}
+    try:
+        for name, task in tasks.items():
+            pipes[name], theirs = context.Pipe()
+            processes[name] = context.Process(target=_main, args=(theirs, task), daemon=True)
+            processes[name].start()
+            theirs.close()
+        # all are ready before the first one begins
+        for name in tasks:
+            _listen(name, pipes[name], used, results)
+        while used:
+            # the order of tasks decides between equals
+            name = min(used, key=lambda key: used[key])
+            pipes[name].send("go")
+            _listen(name, pipes[name], used, results)
+    finally:
+        _end(processes.values(), failed=len(results) < len(tasks))
+    return {name: results[name] for name in tasks}
+
+
+def _listen(name: str, pipe: Connection, used: dict[str, float], results: dict[str, Any]) -> None:
+    """Wait until a process has ended its turn, or all of its work."""
+    try:
+        kind, content = pipe.recv()
+    except EOFError as error:
+        raise TaskFailedError(f"{name}: its process has ended without a word, as when memory runs out.") from error
+    if kind == "failed":
+        raise TaskFailedError(f"{name}: {content}")
+    if kind == "turn":
+        used[name] = content
+        return
+    used.pop(name, None)
+    results[name] = content
+
+
+def _end(processes: Iterable[Any], *, failed: bool) -> None:
+    """Wait for processes, which are ended first where one of them has failed."""
+    for process in processes:
+        if failed:
+            process.terminate()
+        process.join()

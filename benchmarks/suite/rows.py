@@ -1,0 +1,90 @@
+"""Result files: JSON lines, appended row by row, so that an interrupted run loses one row at most."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import pathlib
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+__all__ = [
+    "RESULTS",
+    "append",
+    "digest",
+    "environment",
+    "load",
+]
+
+logger = logging.getLogger(__name__)
+
+#: The results that are kept with the source
+RESULTS = pathlib.Path(__file__).parent.parent.resolve().joinpath("results")
+_PACKAGES = ("pykeen", "torch", "pykeen-dans")
+
+
+def load(path: pathlib.Path) -> list[dict[str, Any]]:
+    """Load the rows of a result file.
+
+    :param path: the file; there need not be one
+
+    :returns: its rows, in the order in which they were measured. A line that was cut off is left out.
+    """
+    if not path.is_file():
+        return []
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            logger.warning("%s: line %d is no JSON, and is left out; a run was interrupted there.", path, number)
+    return rows
+
+
+def append(path: pathlib.Path, row: Mapping[str, Any]) -> None:
+    """Append a row to a result file.
+
+    :param path: the file, which is made with its folder where there is none
+    :param row: the row
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # a line that was cut off must not swallow the next one
+    broken = path.is_file() and path.read_bytes()[-1:] not in (b"\n", b"")
+    with path.open("a", encoding="utf-8") as file:
+        file.write(("\n" if broken else "") + json.dumps(row) + "\n")
+
+
+def environment(device: torch.device | str) -> dict[str, Any]:
+    """Describe where a row was measured.
+
+    :param device: the device of the model
+
+    :returns: the device, its name, threads, processor and versions
+    """
+    device = torch.device(device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "device": str(device),
+        "device_name": name,
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+        "processors": os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
+    }
+
+
+def digest(value: Any) -> str:
+    """Hash what JSON can express.
+
+    :param value: the value
+
+    :returns: 12 hexadecimal digits, which do not depend on the order of keys
+    """
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
