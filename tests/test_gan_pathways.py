@@ -197,18 +197,21 @@ def test_bands_come_nearer_to_the_positive() -> None:
 
 
 def test_adjusting_hardness() -> None:
-    """A band moves within the room that those of its own pathway leave."""
+    """A band moves within the room that those of its own pathway leave, the hardest one no nearer than asked for."""
     generator = make_generator(distances=(1.0, 0.5))
     assert generator.distances == [1.0, 1.0, 0.5, 0.5]
     assert not generator.adjust_hardness(0, harder=False), "a fake is no further from the positive than itself"
+    assert not generator.adjust_hardness(3, harder=True)
     assert generator.adjust_hardness(1, harder=True)
     assert generator.distances == [1.0, 0.8, 0.5, 0.5]
-    while generator.adjust_hardness(3, harder=True):
+    while generator.adjust_hardness(1, harder=True):
         pass
-    assert generator.distances == [1.0, 0.8, 0.5, 0.05]
-    while generator.adjust_hardness(3, harder=False):
+    assert generator.distances == [1.0, 0.5, 0.5, 0.5]
+    while generator.adjust_hardness(1, harder=False):
         pass
-    assert generator.distances == [1.0, 0.8, 0.5, 0.8]
+    assert generator.distances == pytest.approx([1.0, 1.0, 0.5, 0.5])
+    assert generator.adjust_hardness(3, harder=False)
+    assert generator.distances == pytest.approx([1.0, 1.0, 0.5, 0.625])
 
 
 # Numerics
