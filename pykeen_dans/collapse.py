@@ -51,9 +51,24 @@ class Diversity:
         return {"distinct": self.distinct, "cosine": self.cosine, "nearest_known": self.false}
 
 
-def _nearest(vectors: FloatTensor, space: EntitySpace, pool: LongTensor) -> LongTensor:
-    candidates = functional.normalize(space.vectors[pool.to(space.device)], dim=-1)
-    return pool[(functional.normalize(vectors, dim=-1) @ candidates.T).argmax(dim=-1).cpu()]
+class _Pool:
+    """Some entities of a space, among which the nearest one to a vector is looked for.
+
+    :param space: the space
+    :param answers: shape: (n,) known answers
+    :param random: the source of randomness, on the CPU
+    """
+
+    def __init__(self, space: EntitySpace, answers: LongTensor, random: torch.Generator) -> None:
+        """Draw the entities."""
+        self.entities = space.draw(_POOL, random)
+        self.vectors = functional.normalize(space.vectors[self.entities.to(space.device)], dim=-1)
+        #: the number of distinct entities nearest to the answers
+        self.expected = len(self.nearest(space.vectors[answers.to(space.device)]).unique())
+
+    def nearest(self, vectors: FloatTensor) -> LongTensor:
+        """Find the nearest entity to each vector by the cosine, shape: (n,), on the CPU."""
+        return self.entities[(vectors @ self.vectors.T).argmax(dim=-1).cpu()]
 
 
 @torch.no_grad()
@@ -76,12 +91,13 @@ def measure_diversity(
     :returns: the diversity
     """
     answers = index.sample_answer(rows, random)
+    # bands mostly share a space
+    pools = {key: _Pool(space, answers, random) for key, space in {id(space): space for space in spaces}.items()}
     distinct, cosines, known = [], [], []
     for band, space in enumerate(spaces):
-        pool = space.draw(_POOL, random)
-        nearest = _nearest(latent[:, band], space, pool)
-        expected = _nearest(space.vectors[answers.to(space.device)], space, pool)
-        distinct.append(min(1.0, len(nearest.unique()) / len(expected.unique())))
+        pool = pools[id(space)]
+        nearest = pool.nearest(latent[:, band])
+        distinct.append(min(1.0, len(nearest.unique()) / pool.expected))
         unit = functional.normalize(latent[:, band], dim=-1)
         # of all pairs but those of a vector with itself
         pairs = max(1, len(unit) * (len(unit) - 1))

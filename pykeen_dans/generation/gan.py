@@ -15,7 +15,6 @@ numbers are points on the way from it to a known answer, whose neighbours are th
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Sequence
 from typing import Literal
 
@@ -45,16 +44,14 @@ __all__ = [
     "validate_ways",
 ]
 
-logger = logging.getLogger(__name__)
-
 #: The pathways: from the kept entity, and from kept entity and relation
 WAYS = ("entity", "relation")
 #: The decay rates of Adam, as usual for GANs
 _BETAS = (0.5, 0.999)
 #: The momentum of running statistics, PyTorch's default, and the number of positives from which they are taken anew
 _MOMENTUM, _CALIBRATION_SAMPLES = 0.1, 1024
-#: The factor by which a distance is changed at once, and the smallest one
-_STEP, _NEAREST = 0.8, 0.05
+#: The factor by which a distance is changed at once
+_STEP = 0.8
 
 
 def validate_ways(name: str, value: Sequence[str]) -> tuple[str, ...]:
@@ -107,7 +104,7 @@ class TwoWayGANGenerator(Generator):
     :param num_relations: the number of relations
     :param ways: the pathways, among ``"entity"`` and ``"relation"``; a single one is an ablation of the paper
     :param distances: for each hardness band of a pathway its relative distance from a known answer, in (0, 1], easy
-        (large) first. 1 is the generated vector itself.
+        (large) first. 1 is the generated vector itself. Steering moves easier bands, no nearer than the hardest one.
     :param sigma: the standard deviation $\sigma$ of the priors' noise, in units of that of the entity vectors
     :param inverse: how to get from tail and relation to the head where the model multiplies: ``"conjugate"`` as the
         model's own score does (our choice), or ``"reciprocal"`` by dividing by the relation, as in the published code
@@ -157,6 +154,7 @@ class TwoWayGANGenerator(Generator):
         self.num_bands = self.num_levels * len(self.ways)
         #: the distance of each band, those of one level next to each other
         self.distances = [distance for distance in distances for _ in self.ways]
+        self.nearest = min(distances)
         self.sigma = validate_non_negative("sigma", sigma)
         self.inverse = validate_choice("inverse", inverse, ("conjugate", "reciprocal"))
         self.film_weight = validate_non_negative("film_weight", film_weight)
@@ -383,12 +381,15 @@ class TwoWayGANGenerator(Generator):
         )
 
     def adjust_hardness(self, band: int, harder: bool) -> bool:
-        """Move a band towards or away from the positive, within the room that its neighbours leave."""
+        """Move a band towards or away from the positive, within the room that its neighbours leave.
+
+        The hardest one comes no nearer than asked for. Without this bound, bands slid onto the positives of UMLS, where
+        the decoder cannot be narrow, and whatever the pathways made no longer mattered.
+        """
         num_ways = len(self.ways)
         upper = self.distances[band - num_ways] if band >= num_ways else 1.0
-        lower = self.distances[band + num_ways] if band + num_ways < self.num_bands else _NEAREST
-        wanted = self.distances[band] * (_STEP if harder else 1 / _STEP)
-        wanted = min(upper, max(lower, wanted))
+        lower = self.distances[band + num_ways] if band + num_ways < self.num_bands else self.nearest
+        wanted = min(upper, max(lower, self.distances[band] * (_STEP if harder else 1 / _STEP)))
         moved = wanted != self.distances[band]
         self.distances[band] = wanted
         return moved

@@ -1,0 +1,45 @@
+"""Small two-way GANs on the clustered graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pykeen.typing import FloatTensor
+
+from pykeen_dans.generation.base import Budget
+from pykeen_dans.generation.gan import TwoWayGANGenerator
+from pykeen_dans.generation.space import EntitySpace
+
+from .toys import DIM, NUM_RELATIONS, clustered_space, clustered_world, seeded
+
+SPACE = clustered_space()
+WORLD = clustered_world(typed=False)
+QUERIES = WORLD.index.select(torch.arange(WORLD.index.num_queries))
+
+
+def make_generator(seed: int = 0, **kwargs: Any) -> TwoWayGANGenerator:
+    """Make a generator whose pathways make vectors of their own, as the paper's, unless something else is asked for."""
+    torch.manual_seed(seed)
+    return TwoWayGANGenerator(dim=DIM, num_relations=NUM_RELATIONS, **{"batch_size": 128, "residual": False, **kwargs})
+
+
+def fit(
+    generator: TwoWayGANGenerator, num_steps: int, *, space: EntitySpace = SPACE, seed: int = 0
+) -> dict[str, float]:
+    torch.manual_seed(seed)
+    report = generator.fit(space=space, world=WORLD, budget=Budget(units=num_steps), random=seeded(seed))
+    assert report.steps == num_steps
+    return report.metrics
+
+
+def generate(generator: TwoWayGANGenerator, *, space: EntitySpace = SPACE, seed: int = 0) -> FloatTensor:
+    return generator.generate(space=space, world=WORLD, queries=QUERIES, random=seeded(seed))
+
+
+def fakes_of(generator: TwoWayGANGenerator, *, seed: int = 0) -> list[FloatTensor]:
+    return generator.fakes(generator.context(SPACE, QUERIES), seeded(seed))
+
+
+def parameters_of(module: torch.nn.Module) -> dict[str, FloatTensor]:
+    return {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
