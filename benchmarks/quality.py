@@ -22,9 +22,12 @@ from typing import Any
 import click
 import torch
 from oracle import OracleTrainingCallback
-from pykeen.pipeline import pipeline
+from pykeen.datasets import get_dataset
+from pykeen.pipeline import PipelineResult, pipeline
+from pykeen.sampling import negative_sampler_resolver
 
 from pykeen_dans.callbacks import CurriculumTrainingCallback
+from pykeen_dans.diagnostics import as_trained, describe_negatives
 from pykeen_dans.experiments import load_recipe, with_sampler
 
 HERE = pathlib.Path(__file__).parent.resolve()
@@ -115,9 +118,40 @@ def run(recipe: str, variant: str, seed: int) -> dict[str, Any]:
         "machine": platform.machine(),
         "versions": {name: importlib.metadata.version(name) for name in ("pykeen", "torch", "pykeen-dans")},
     }
+    if callback is not None:
+        row["bands"] = describe_bands(configuration, result)
     if isinstance(callback, OracleTrainingCallback):
         row["refresh_seconds"] = callback.refresh_seconds
     return row
+
+
+def describe_bands(configuration: dict[str, Any], result: PipelineResult) -> list[dict[str, float]]:
+    """Tell of each band of the last bank how hard it was, and how much of it was true.
+
+    :param configuration: the configuration of the training
+    :param result: its result
+
+    :returns: for each band the median percentile under the trained model, the share of known answers in training, and
+        that of validation and test triples
+    """
+    dataset = get_dataset(dataset=configuration["dataset"], dataset_kwargs=configuration.get("dataset_kwargs"))
+    loop = result.training_loop
+    # a sampler like the one in training, with the same coupling and so with the same bank
+    sampler = negative_sampler_resolver.make(
+        loop.negative_sampler,
+        loop.negative_sampler_kwargs,
+        mapped_triples=as_trained(dataset.training),
+        num_entities=dataset.training.num_entities,
+        num_relations=dataset.training.num_relations,
+    )
+    held_out = [factory.mapped_triples for factory in (dataset.validation, dataset.testing)]
+    report = describe_negatives(
+        sampler,
+        mapped_triples=as_trained(dataset.training),
+        held_out=as_trained(dataset.training, torch.cat(held_out)),
+        model=result.model,
+    )
+    return [{"percentile": band.hardness, "known": band.known, "held_out": band.held_out} for band in report.bands]
 
 
 def done() -> set[tuple[str, str, int]]:
