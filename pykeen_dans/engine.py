@@ -59,6 +59,7 @@ class EngineSettings:
     difficulty_kwargs: Mapping[str, Any] | None
     num_types: int | None
     reference_kwargs: Mapping[str, Any] | None
+    device: str | None
     seed: int
 
 
@@ -168,6 +169,8 @@ class GenerationEngine:
 
         :param space: the current entity vectors. The generator is kept while their dimension and device are.
         """
+        if self.settings.device is not None:
+            space = space.to(self.settings.device)
         if (
             self.generator is None
             or self.space is None

@@ -84,7 +84,7 @@ class LatentLoss:
                 continue
             # what the batch's own loss has computed is used up by its gradient
             forget_cached_vectors(model)
-            vectors = engine.generate(rows[known])[:, chosen]
+            vectors = engine.generate(rows[known])[:, chosen].to(model.device)
             error = self._margin_error(model, positives[known].to(model.device), vectors, side=side, margin=margin)
             error = self.weight * len(chosen) / self.num_negatives * error
             error.backward()

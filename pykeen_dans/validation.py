@@ -8,6 +8,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
+import torch
 from class_resolver import ClassResolver
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "validate_bands",
     "validate_between",
     "validate_choice",
+    "validate_device",
     "validate_finite",
     "validate_non_negative",
     "validate_positive",
@@ -156,6 +158,27 @@ def validate_bands(name: str, value: Sequence[int], num_timesteps: int) -> tuple
         remedy = tuple(sorted(set(bands), reverse=True))
         raise ValueError(f"{name}={bands!r} does not strictly decrease; list the easiest band first, e.g. {remedy!r}.")
     return bands
+
+
+def validate_device(name: str, value: str) -> torch.device:
+    """Check that a device is there.
+
+    :param name: the argument's name
+    :param value: the name of the device
+
+    :returns: the device
+
+    :raises ValueError: if there is none of this name on this machine
+    """
+    try:
+        # only work that is done there tells, for all kinds of devices
+        torch.zeros(1, device=value).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition(". ")[0].partition("\n")[0][:100]
+        raise ValueError(
+            f"{name}={value!r} is not there ({reason}); choose a device of this machine, e.g. 'cpu'."
+        ) from error
+    return torch.device(value)
 
 
 def make_by_name(name: str, resolver: ClassResolver[X], query: Any, kwargs: Mapping[str, Any] | None = None) -> X:

@@ -34,6 +34,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (dict(num_types=0), r"num_types=0 .*1 or more"),
     (dict(corruption_scheme=("relation",)), r"corruption_scheme=\('relation',\) must name 'head', 'tail', or both"),
     (dict(corruption_scheme=("tail", "tail")), r"corruption_scheme=\('tail', 'tail'\) must name"),
+    (dict(device="abacus"), r"device='abacus' is not there .*; choose a device of this machine, e.g. 'cpu'"),
+    (dict(device="cuda:99"), r"device='cuda:99' is not there"),
+    (dict(device="meta"), r"device='meta' is not there"),
     # curriculum
     (dict(curriculum_kwargs=dict(share=1.5)), r"share=1.5 is outside \[0, 1\]"),
     (dict(curriculum_kwargs=dict(share=-0.1)), r"share=-0.1 is outside \[0, 1\]"),

@@ -51,6 +51,7 @@ def make_engine(**changes: Any) -> GenerationEngine:
         difficulty_kwargs=None,
         num_types=4,
         reference_kwargs=REFERENCE,
+        device=None,
         seed=0,
     )
     return GenerationEngine(
@@ -265,6 +266,15 @@ def test_the_generator_is_kept_while_dimension_and_device_are() -> None:
         dataclasses.replace(space, **{k: v.to("meta") for k, v in elsewhere.items() if isinstance(v, torch.Tensor)})
     )
     assert engine.generator is not second
+    assert engine.generator is not None
+    assert {parameter.device.type for parameter in engine.generator.parameters()} == {"meta"}
+
+
+def test_negatives_are_generated_on_the_device_that_is_asked_for() -> None:
+    # a device without data, which is there on any machine
+    engine = make_engine(device="meta")
+    engine.enter(engine.reference_space())
+    assert engine.space is not None and engine.space.device.type == "meta"
     assert engine.generator is not None
     assert {parameter.device.type for parameter in engine.generator.parameters()} == {"meta"}
 

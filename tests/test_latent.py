@@ -51,6 +51,7 @@ def make_engine(model: ERModel[Any, Any, Any]) -> GenerationEngine:
             difficulty_kwargs=None,
             num_types=4,
             reference_kwargs={"kind": "random", "dim": 8},
+            device=None,
             seed=0,
         ),
         make_generator=functools.partial(

@@ -235,3 +235,18 @@ def test_members_alone_make_the_statistics_and_are_drawn() -> None:
     drawn = [space.draw(3, seeded(seed)).tolist() for seed in range(20)]
     assert all(len(set(ids)) == 3 and set(ids) <= set(members.tolist()) for ids in drawn)
     assert {entity for ids in drawn for entity in ids} == set(members.tolist())
+
+
+def test_a_space_moves_as_a_whole() -> None:
+    entities, relations = torch.randn(8, 3, generator=seeded()), torch.randn(2, 3, generator=seeded())
+    space = EntitySpace.create(
+        entities=entities, relations=relations, combination=TranslationCombination(), members=torch.arange(4)
+    )
+    # a device without data, which is there on any machine
+    moved = space.to("meta")
+    assert moved.device.type == "meta"
+    assert moved.raw_relations is not None and moved.members is not None
+    for vectors in (moved.mean, moved.deviation, moved.raw_entities, moved.raw_relations, moved.query_scale):
+        assert vectors.device.type == "meta"
+    assert moved.members.device.type == "cpu"
+    assert moved.vectors.shape == space.vectors.shape

@@ -157,6 +157,24 @@ class EntitySpace:
         """The device of the vectors."""
         return self.vectors.device
 
+    def to(self, device: str) -> EntitySpace:
+        """Move all vectors.
+
+        :param device: the device
+
+        :returns: the same space there
+        """
+        # the members stay: ids are drawn on the CPU
+        return dataclasses.replace(
+            self,
+            vectors=self.vectors.to(device),
+            mean=self.mean.to(device),
+            deviation=self.deviation.to(device),
+            raw_entities=self.raw_entities.to(device),
+            raw_relations=None if self.raw_relations is None else self.raw_relations.to(device),
+            query_scale=self.query_scale.to(device),
+        )
+
     def draw(self, size: int, random: torch.Generator) -> LongTensor:
         """Draw entities that have a place in this space, without replacement.
 

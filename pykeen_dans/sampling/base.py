@@ -28,7 +28,7 @@ from ..epochs import num_epochs_of_training
 from ..generation.base import Generator
 from ..generation.decoder import Decoder
 from ..storage import content_key
-from ..validation import make_by_name, validate_at_least, validate_positive
+from ..validation import make_by_name, validate_at_least, validate_device, validate_positive
 
 __all__ = [
     "GeneratedNegativeSampler",
@@ -72,6 +72,8 @@ class GeneratedNegativeSampler(NegativeSampler):
     :param fit_steps: the number of training steps of the generator when there is no callback
     :param horizon: the number of epochs after which the curriculum ends when there is no callback to tell, default:
         those of the training, or 50 outside of one
+    :param device: the device on which negatives are generated, for example ``"cuda"``, default: that of the model, and
+        the CPU where there is no callback
     :param random_state: the seed of all that is generated, default: the one that torch was last given
     :param coupling: set by :class:`pykeen_dans.callbacks.CurriculumTrainingCallback`
     :param generator_options: what the generator's constructor takes beside the sizes
@@ -107,6 +109,7 @@ class GeneratedNegativeSampler(NegativeSampler):
         reference_kwargs: Mapping[str, Any] | None,
         fit_steps: int,
         horizon: int | None,
+        device: str | None,
         random_state: int | None,
         coupling: Coupling | None,
         generator_options: Mapping[str, Any],
@@ -152,6 +155,7 @@ class GeneratedNegativeSampler(NegativeSampler):
             difficulty_kwargs=difficulty_kwargs,
             num_types=num_types,
             reference_kwargs=reference_kwargs,
+            device=None if device is None else str(validate_device("device", device)),
             # the seed that torch was last given stays the same from one data loader to the next
             seed=torch.initial_seed() % 2**31 if random_state is None else random_state,
         )
