@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 
 import torch
 from pykeen.typing import BoolTensor, LongTensor, MappedTriples
@@ -62,6 +63,7 @@ class QueryIndex:
     :param mapped_triples: shape: (num_triples, 3) the training triples
     :param num_entities: the number of entities
     :param num_relations: the number of relations
+    :param sides: the sides to be filled, among :data:`HEAD` and :data:`TAIL`
 
     :raises ValueError: if there is no triple, or if keys of 64 bits cannot tell all queries apart
     """
@@ -70,10 +72,17 @@ class QueryIndex:
     keys: LongTensor
     #: shape: (num_queries + 1,) where the answers of each query start
     offsets: LongTensor
-    #: shape: (2 * num_distinct_triples,) int32, the answers, sorted within each query
+    #: shape: (num_sides * num_distinct_triples,) int32, the answers, sorted within each query
     answers: Tensor
 
-    def __init__(self, *, mapped_triples: MappedTriples, num_entities: int, num_relations: int) -> None:
+    def __init__(
+        self,
+        *,
+        mapped_triples: MappedTriples,
+        num_entities: int,
+        num_relations: int,
+        sides: Sequence[int] = (HEAD, TAIL),
+    ) -> None:
         """Build the index."""
         if mapped_triples.shape[0] == 0:
             raise ValueError("mapped_triples is empty: at least one training triple is needed to generate negatives.")
@@ -85,8 +94,8 @@ class QueryIndex:
         self.num_entities = num_entities
         self.num_relations = num_relations
         head, relation, tail = mapped_triples.long().cpu().unbind(dim=-1)
-        keys = torch.cat([self.key(tail, relation, HEAD), self.key(head, relation, TAIL)])
-        answers = torch.cat([head, tail])
+        keys = torch.cat([self.key(tail if side == HEAD else head, relation, side) for side in sides])
+        answers = torch.cat([head if side == HEAD else tail for side in sides])
         # stable sorting by answer, then by key, sorts the pairs without one combined key that could overflow
         order = torch.argsort(answers, stable=True)
         order = order[torch.argsort(keys[order], stable=True)]

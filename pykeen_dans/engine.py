@@ -60,6 +60,7 @@ class EngineSettings:
     num_types: int | None
     reference_kwargs: Mapping[str, Any] | None
     device: str | None
+    sides: tuple[int, ...]
     seed: int
 
 
@@ -103,7 +104,12 @@ class GenerationEngine:
         self.settings = settings
         self.make_generator = make_generator
         self.random = torch.Generator().manual_seed(settings.seed)
-        self.index = QueryIndex(mapped_triples=mapped_triples, num_entities=num_entities, num_relations=num_relations)
+        self.index = QueryIndex(
+            mapped_triples=mapped_triples,
+            num_entities=num_entities,
+            num_relations=num_relations,
+            sides=settings.sides,
+        )
         self.decoder = make_by_name("decoder", decoder_resolver, settings.decoder, settings.decoder_kwargs)
         self.steering = HardnessSteering(
             settings.targets,
@@ -232,9 +238,11 @@ class GenerationEngine:
         )
 
     def _next(self, size: int) -> LongTensor:
-        """Take the next queries in turn, each once before any comes again."""
+        """Take the next queries in turn, each once before any comes again, those of many positives early."""
         if len(self._pending) == 0:
-            order = torch.randperm(self.index.num_queries, generator=self.random)
+            # a random order in which each next one is drawn by its number of positives (Efraimidis & Spirakis, 2006)
+            uses = self.index.num_answers(torch.arange(self.index.num_queries))
+            order = (torch.empty(len(uses)).exponential_(generator=self.random) / uses).argsort()
             if self.bank.shared:
                 # one query speaks for all that share its row, another one in each round
                 rows, position = self.bank.rows(order).sort(stable=True)
@@ -277,7 +285,8 @@ class GenerationEngine:
         """
         if self.generator is None:
             raise ValueError("space is not set: call enter(space) before steer().")
-        rows = torch.randint(self.index.num_queries, size=(num_queries,), generator=self.random)
+        # as often as training sees them
+        rows = self.world.sample_positives(num_queries, self.random)[0].rows
         slots = torch.randperm(self.settings.num_slots, generator=self.random)[:8]
         ids = self.propose(rows)[..., slots]
         percentiles = rank_percentiles(

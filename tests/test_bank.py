@@ -270,3 +270,21 @@ def test_a_worker_process_sees_a_refresh() -> None:
     assert answers.get() == 41
     child.join(timeout=30)
     assert child.exitcode == 0
+
+
+@pytest.mark.parametrize("side", [HEAD, TAIL])
+def test_an_index_of_one_side_knows_the_queries_of_that_side_alone(side: int) -> None:
+    triples = torch.randint(5, (40, 3), generator=torch.Generator().manual_seed(0))
+    both = QueryIndex(mapped_triples=triples, num_entities=5, num_relations=5)
+    one = QueryIndex(mapped_triples=triples, num_entities=5, num_relations=5, sides=(side,))
+    everything = both.select(torch.arange(both.num_queries))
+    kept, relations = everything.kept, everything.relations
+    for asked in (HEAD, TAIL):
+        expected, found = both.find(kept, relations, asked), one.find(kept, relations, asked)
+        if asked != side:
+            assert (found == -1).all()
+            continue
+        assert torch.equal(found >= 0, expected >= 0)
+        known = found >= 0
+        entities = torch.arange(5)
+        assert torch.equal(one.known(found[known], entities), both.known(expected[known], entities))

@@ -231,7 +231,14 @@ def test_negatives_get_harder() -> None:
     """The loss of a trained model on generated negatives is higher than on uniform ones."""
     final = []
     for share in (0.0, 1.0):
-        kwargs = {**SMALL, "num_negs_per_pos": 4, "curriculum_kwargs": dict(share=share)}
+        kwargs = {
+            **SMALL,
+            "num_negs_per_pos": 4,
+            "curriculum_kwargs": dict(share=share),
+            "targets": (0.1, 0.08, 0.06, 0.04),
+            "min_spread": 0.05,
+            "decoder_kwargs": dict(min_candidates=8),
+        }
         run = run_pipeline("umls", "DistMult", epochs=8, negative_sampler_kwargs=kwargs, optimizer_kwargs=dict(lr=0.05))
         final.append(run.losses[-1])
     assert final[1] > 1.02 * final[0]

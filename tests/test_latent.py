@@ -52,6 +52,7 @@ def make_engine(model: ERModel[Any, Any, Any]) -> GenerationEngine:
             num_types=4,
             reference_kwargs={"kind": "random", "dim": 8},
             device=None,
+            sides=(HEAD, TAIL),
             seed=0,
         ),
         make_generator=functools.partial(

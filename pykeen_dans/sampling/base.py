@@ -156,6 +156,7 @@ class GeneratedNegativeSampler(NegativeSampler):
             num_types=num_types,
             reference_kwargs=reference_kwargs,
             device=None if device is None else str(validate_device("device", device)),
+            sides=self.sides,
             # the seed that torch was last given stays the same from one data loader to the next
             seed=torch.initial_seed() % 2**31 if random_state is None else random_state,
         )
