@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("suite", reason="needs a checkout of the source, with its benchmarks")
 
 from suite import pages, tables
+from suite.bands import bands_table
 from suite.bars import HEADLINE_RATIO, RECIPE_BARS, headline, recipe_levels
 from suite.configurations import Setting
 from suite.curves import ratios, seconds_until
@@ -115,6 +116,24 @@ class TestQuality:
         (line,) = (line for line in text.splitlines() if line.startswith("dans_kgc"))
         assert "0.7100" in line
         assert "0.8800" not in line
+
+    def test_bands_are_means_over_seeds(self):
+        assert bands_table(quality_rows()) == ""
+        described = [
+            [
+                {"percentile": 0.3, "known": 0.0, "held_out": held_out},
+                {"percentile": 0.1, "known": 0.0, "held_out": 0.04},
+            ]
+            for held_out in (0.01, 0.03)
+        ]
+        rows = quality_rows()
+        rows += [
+            made_up(Setting("umls-complex", "noise", seed), bands=bands)
+            for seed, bands in enumerate(described, start=1)
+        ]
+        easy, hard = (line.split() for line in bands_table(rows).splitlines()[3:5])
+        assert easy[-6:] == ["2", "0", "0.300", "0", "2.00", "%"]
+        assert hard[-5:] == ["1", "0.100", "0", "4.00", "%"]
 
     def test_matrix(self):
         text = tables.matrix_table(quality_rows())

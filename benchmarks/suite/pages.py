@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from . import cost, curves, quality, scale, tables
+from .bands import bands_table
 from .figures import draw_hot_path, draw_scale, draw_time
 from .rows import load
 
@@ -55,6 +56,12 @@ def page(results: pathlib.Path, folder: pathlib.Path) -> Iterator[str]:
     yield from _or_nothing(trainings, lambda: [tables.matrix_table(trainings)])
     yield tables.heading("Quality, recipe by recipe")
     yield from _or_nothing(trainings, lambda: tables.quality_tables(trainings))
+    yield tables.heading("Hardness and false negatives, band by band")
+    yield (
+        "The bank at the end of training: the median rank percentile under the trained model of what a band holds, and "
+        "how much of it is true. The easiest band comes first.\n"
+    )
+    yield from _or_nothing(trainings, lambda: [bands_table(trainings) or _NOTHING])
     yield tables.heading("Time to quality")
     yield from _figure(
         draw_time, races, folder, "benchmarks-time.svg", "Validation MRR over seconds of training, the latest runs."
