@@ -273,7 +273,7 @@ class TestOtherTables:
 class TestPage:
     def test_without_rows(self, tmp_path: pathlib.Path):
         path = pages.write_page(tmp_path / "none", tmp_path / "page")
-        assert path.read_text().count("Not measured yet.") == 5
+        assert path.read_text().count("Not measured yet.") == 6
         assert list(tmp_path.rglob("*.svg")) == []
 
     def test_with_rows(self, tmp_path: pathlib.Path):
