@@ -278,8 +278,9 @@ class TestPage:
 
     def test_with_rows(self, tmp_path: pathlib.Path):
         results = tmp_path / "results"
+        bands = [{"percentile": 0.3, "known": 0.0, "held_out": 0.01}]
         for name, rows in (
-            ("quality", quality_rows()),
+            ("quality", [*quality_rows(), made_up(Setting("umls-complex", "noise", 1), bands=bands)]),
             ("time", race_rows("umls-complex", live=3.0)),
             ("cost", COSTS),
             ("scale", scale_rows()),
