@@ -68,7 +68,7 @@ class MultimodalRepresentation(Representation):
     .. math::
         x = \sum_m w_m x_m, \qquad w = \operatorname{softmax}_m(a \cdot \tanh(x_m))
 
-    as in AdaMF (Zhang et al., 2024), and in the published code of DHNS for TransE and RotatE. Modalities in which an
+    as in AdaMF [Zhang2024]_, and in the published code of DHNS for TransE and RotatE. Modalities in which an
     entity has no features are left out of the softmax, so that it falls back on the others, in the end on its
     structural vector; in the published code, it gets the bias of the projection in their place. Vectors of complex
     models are fused in their real view, with one weight for both parts of a number.

@@ -2,7 +2,7 @@
 
 The default needs no pre-trained model, and downloads nothing: how often a text has which words and which groups of
 letters (TF-IDF), reduced to a few dimensions by a singular value decomposition, which is known as latent semantic
-analysis (Deerwester et al., 1990). These are *not* the features of any paper, which come from pre-trained language
+analysis [Deerwester1990]_. These are *not* the features of any paper, which come from pre-trained language
 models; texts of entities that share no word are not found to be similar. Where `sentence-transformers
 <https://sbert.net>`_ is installed, its models can be used instead.
 """
