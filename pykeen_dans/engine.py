@@ -8,29 +8,28 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from class_resolver import HintOrType
 from pykeen.typing import LongTensor, MappedTriples
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from .bank import NegativeBank, QueryIndex
-from .collapse import DEFAULT_MIN_DISTINCT, Diversity, measure_diversity
+from .collapse import Diversity, measure_diversity
 from .curriculum import Curriculum, CurriculumState
-from .difficulty import Difficulty, difficulty_resolver
+from .difficulty import difficulty_resolver
 from .generation.base import Budget, FitReport, Generator, World
-from .generation.decoder import Decoder, decoder_resolver
+from .generation.decoder import decoder_resolver
 from .generation.reference import ReferenceEmbedding, reference_embedding
 from .generation.space import EntitySpace, reference_space
 from .generation.types import EntityTypes
+from .settings import EngineSettings
 from .steering import HardnessSteering, rank_percentiles
 from .validation import make_by_name
 
 __all__ = [
-    "EngineSettings",
     "GenerationEngine",
     "RefreshReport",
 ]
@@ -45,32 +44,6 @@ logger = logging.getLogger(__name__)
 _ALONE_SPREAD = 0.3
 #: The number of queries that are generated for at once
 _CHUNK = 1024
-
-
-@dataclasses.dataclass(frozen=True)
-class EngineSettings:
-    """The options of an engine. They are JSON-able, and documented with the samplers that take them."""
-
-    targets: tuple[float, ...]
-    min_spread: float
-    num_slots: int
-    memory: float
-    decoder: HintOrType[Decoder]
-    decoder_kwargs: Mapping[str, Any] | None
-    difficulty: HintOrType[Difficulty]
-    difficulty_kwargs: Mapping[str, Any] | None
-    num_types: int | None
-    reference_kwargs: Mapping[str, Any] | None
-    device: str | None
-    sides: tuple[int, ...]
-    seed: int
-    #: the number of semantic levels. Bands are pairs of hardness and semantic level, the latter being the faster axis.
-    num_levels: int = 1
-    #: factors of the curriculum's weight of each band, None for all alike
-    preferences: tuple[float, ...] | None = None
-    #: the number of pathways of the generator; each hardness level has a band, and a target, for each of them
-    num_ways: int = 1
-    min_distinct: float = DEFAULT_MIN_DISTINCT
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,11 +17,12 @@ from pykeen.triples import CoreTriplesFactory
 from pykeen_dans import coupling
 from pykeen_dans.bank import HEAD, TAIL
 from pykeen_dans.coupling import Coupling, alone_engine
-from pykeen_dans.engine import EngineSettings, GenerationEngine
+from pykeen_dans.engine import GenerationEngine
 from pykeen_dans.generation.base import Budget
 from pykeen_dans.generation.diffusion import DiffusionGenerator
 from pykeen_dans.generation.space import live_space
 from pykeen_dans.sampling import DiffusionAdaptiveNegativeSampler
+from pykeen_dans.settings import EngineSettings
 
 from .toys import (
     CLUSTER_SIZE,

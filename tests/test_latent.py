@@ -15,11 +15,12 @@ from pykeen.triples import CoreTriplesFactory
 
 from pykeen_dans.bank import HEAD, TAIL
 from pykeen_dans.curriculum import CurriculumState
-from pykeen_dans.engine import EngineSettings, GenerationEngine
+from pykeen_dans.engine import GenerationEngine
 from pykeen_dans.generation.base import Budget
 from pykeen_dans.generation.diffusion import DiffusionGenerator
 from pykeen_dans.generation.space import live_space
 from pykeen_dans.latent import LatentLoss, _scores
+from pykeen_dans.settings import EngineSettings
 
 from .toys import NUM_ENTITIES, NUM_RELATIONS, clustered_triples, seeded
 

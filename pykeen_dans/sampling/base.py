@@ -24,10 +24,11 @@ from ..collapse import DEFAULT_MIN_DISTINCT
 from ..coupling import Coupling, alone_engine, take_over
 from ..curriculum import Curriculum, CurriculumState, curriculum_resolver
 from ..difficulty import Difficulty, difficulty_resolver
-from ..engine import EngineSettings, GenerationEngine
+from ..engine import GenerationEngine
 from ..epochs import num_epochs_of_training
 from ..generation.base import Generator
 from ..generation.decoder import Decoder
+from ..settings import EngineSettings
 from ..storage import content_key
 from ..validation import make_by_name, validate_at_least, validate_device, validate_positive, validate_share
 from .reading import ReadingPlan, reading_plan, validate_way_shares
