@@ -79,7 +79,7 @@ def quality() -> list[str]:
                     label,
                     str(len(of_variant)),
                     spread([row["mrr"] for row in of_variant]),
-                    "" if variant == "basic" or not gains else f"{statistics.mean(gains):+.3f}",
+                    "—" if variant == "basic" or not gains else f"{statistics.mean(gains):+.3f}",
                     spread([row["hits_at_1"] for row in of_variant]),
                     spread([row["hits_at_10"] for row in of_variant]),
                 ]
@@ -133,7 +133,7 @@ def main() -> None:
         ("cost", cost()),
         ("published", published()),
     ):
-        text = text.replace(f"@{name}@\n", "\n".join(lines))
+        text = text.replace(f"@{name}@\n", "\n".join(lines) + "\n")
     PAGE.write_text(text, encoding="utf-8")
     click.echo(f"wrote {PAGE}")
 
