@@ -99,12 +99,13 @@ def with_defaults(rows: Rows) -> pd.DataFrame:
     :param rows: the rows
 
     :returns: the frame. Of several rows with one setting, the last is kept, and of several defaults of a sampler, those
-        of the last row.
+        of the last row. Rows of early versions do not tell their defaults, and are taken to be of the last ones.
     """
     columns = {"loss_name": "nssa", "filtered": False, "ndcg_at_5": float("nan"), "valid_mrr": float("nan")}
     frame = pd.DataFrame([{**columns, "options": "", **row, "shared": _shared(row)} for row in rows])
     key = ["recipe", "loss_name", "filtered", "num_epochs", "shared", "variant", "num_negatives"]
-    frame = frame[frame["options"] == frame.groupby(key)["options"].transform("last")]
+    last = frame.groupby(key)["options"].transform("last")
+    frame = frame[(frame["options"] == last) | (frame["options"] == "")]
     return frame.drop_duplicates([*key, "seed"], keep="last")
 
 
