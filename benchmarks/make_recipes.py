@@ -10,7 +10,6 @@ another number of negatives is taken where there is none with the same number on
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import json
 import math
@@ -18,9 +17,7 @@ import pathlib
 from typing import Any
 
 import click
-from pykeen.losses import loss_resolver
-from pykeen.models import model_resolver
-from pykeen.regularizers import regularizer_resolver
+from suite.configurations import spelled_out
 from tune import NUM_NEGATIVES, STUDIES, TUNING, corrupted_sides
 
 RECIPES = pathlib.Path(__file__).parent.parent.resolve().joinpath("pykeen_dans", "experiments")
@@ -61,7 +58,6 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "models": ("rotate",),
     },
 }
-RESOLVERS = {"model": model_resolver, "loss": loss_resolver, "regularizer": regularizer_resolver}
 
 
 def load_studies() -> dict[str, dict[str, Any]]:
@@ -82,17 +78,6 @@ def nearest(dataset: str, model: str, num_negatives: int, studies: dict[str, dic
 
     candidates = [study for study in studies if study.split("-")[1] == model and study.split("-")[0] in of_kind]
     return min(candidates, key=distance, default=None)
-
-
-def spelled_out(part: str, hint: str, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Add the defaults of a component that JSON can express, since PyKEEN's validator wants them all."""
-    parameters = inspect.signature(RESOLVERS[part].lookup(hint).__init__).parameters
-    defaults = {
-        name: parameter.default
-        for name, parameter in parameters.items()
-        if isinstance(parameter.default, bool | int | float | str)
-    }
-    return {**defaults, **kwargs}
 
 
 def make_recipe(dataset: str, sampler: str, source: str, record: dict[str, Any]) -> dict[str, Any]:

@@ -218,12 +218,14 @@ class GenerationEngine:
         latent, spaces = self._latent(rows)
         return torch.stack([space.restore(latent[:, band]) for band, space in enumerate(spaces)], dim=1)
 
-    def _latent(self, rows: LongTensor) -> tuple[Tensor, Sequence[EntitySpace]]:
+    def _latent(self, rows: LongTensor, random: torch.Generator | None = None) -> tuple[Tensor, Sequence[EntitySpace]]:
         """Generate standardised vectors for queries, and tell the space of each band."""
         if self.generator is None or self.space is None:
             raise ValueError("space is not set: call enter(space) before anything is generated.")
         queries = self.index.select(rows)
-        latent = self.generator.generate(space=self.space, world=self.world, queries=queries, random=self.random)
+        latent = self.generator.generate(
+            space=self.space, world=self.world, queries=queries, random=random or self.random
+        )
         return latent, self.generator.spaces(self.space)
 
     def propose(self, rows: LongTensor) -> LongTensor:
@@ -315,17 +317,11 @@ class GenerationEngine:
 
         :returns: the diversity
         """
-        if self.generator is None or self.space is None:
-            raise ValueError("space is not set: call enter(space) before check().")
         # always the same sample, and nothing else is drawn differently for it
         random = torch.Generator().manual_seed(self.settings.seed)
         rows = torch.randint(self.index.num_queries, size=(num_queries,), generator=random)
-        latent = self.generator.generate(
-            space=self.space, world=self.world, queries=self.index.select(rows), random=random
-        )
-        diversity = measure_diversity(
-            latent, spaces=self.generator.spaces(self.space), index=self.index, rows=rows, random=random
-        )
+        latent, spaces = self._latent(rows, random)
+        diversity = measure_diversity(latent, spaces=spaces, index=self.index, rows=rows, random=random)
         threshold = self.settings.min_distinct
         trust = min(1.0, diversity.distinct / threshold) if threshold > 0 else 1.0
         if trust < 1.0 <= self._least_trust:

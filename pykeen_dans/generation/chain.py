@@ -29,7 +29,7 @@ from ..validation import make_by_name, validate_at_least, validate_bands, valida
 from .base import World
 from .denoiser import Condition, DenoisingNetwork
 from .gaussian import GaussianPrior
-from .schedule import NoiseSchedule, ddim_step, ddpm_step, noise_schedule_resolver, strided_timesteps
+from .schedule import NoiseSchedule, add_noise, ddim_step, ddpm_step, noise_schedule_resolver, strided_timesteps
 from .space import EntitySpace
 
 __all__ = [
@@ -227,7 +227,7 @@ class DiffusionChain(nn.Module):
         timesteps = torch.randint(1, self.num_timesteps + 1, size=(len(x0),), generator=random).to(space.device)
         noise = torch.randn(x0.shape, generator=random).to(space.device)
         abar = self.schedule.alpha_bars(condition.difficulty).gather(1, timesteps[:, None])
-        x_t = abar.sqrt() * x0 + (1 - abar).sqrt() * noise
+        x_t = add_noise(x0, noise, abar)
         with torch.enable_grad():
             error, noise_error = self._errors(x_t, x0, noise, timesteps, abar, self.encode(condition))
             return self._distance(error), self._distance(noise_error.detach())

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import torch
 from class_resolver import ClassResolver
-from pykeen.typing import FloatTensor, LongTensor
+from pykeen.typing import FloatTensor
 from torch import nn
 
 from ..validation import (
@@ -33,6 +33,7 @@ __all__ = [
     "LinearNoiseSchedule",
     "MODULATIONS",
     "NoiseSchedule",
+    "add_noise",
     "ddim_step",
     "ddpm_step",
     "noise_schedule_resolver",
@@ -144,25 +145,6 @@ class NoiseSchedule(nn.Module, ABC):
         left = self.log_alpha_bars(difficulty).exp().clamp(min=_MIN_VARIANCE)
         return torch.cat([torch.ones_like(left[:, :1]), left], dim=-1).float()
 
-    def add_noise(
-        self,
-        x0: FloatTensor,
-        noise: FloatTensor,
-        timesteps: LongTensor,
-        difficulty: FloatTensor,
-    ) -> FloatTensor:
-        """Take the forward process to a timestep at once: ``sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise``.
-
-        :param x0: shape: (n, d) vectors
-        :param noise: shape: (n, d) standard normal noise
-        :param timesteps: shape: (n,) the timesteps, in 0..T
-        :param difficulty: shape: (n,) the difficulties, in (0, 1)
-
-        :returns: shape: (n, d) noisy vectors
-        """
-        left = self.alpha_bars(difficulty).gather(dim=1, index=timesteps.view(-1, 1)).to(x0.dtype)
-        return left.sqrt() * x0 + (1.0 - left).sqrt() * noise
-
 
 class LinearNoiseSchedule(NoiseSchedule):
     """Variances grow linearly: ``beta_t = beta_low + (t - 1) / (T - 1) (beta_max(zeta) - beta_low)``."""
@@ -195,6 +177,18 @@ class CosineNoiseSchedule(NoiseSchedule):
     def log_alpha_bars(self, difficulty: FloatTensor) -> FloatTensor:  # noqa: D102
         strength = self._beta_max(difficulty) / self.beta_global
         return strength[:, None] * self.profile.to(strength)
+
+
+def add_noise(x0: FloatTensor, noise: FloatTensor, abar: FloatTensor) -> FloatTensor:
+    """Take the forward process to a timestep at once: ``sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise``.
+
+    :param x0: shape: (n, d) vectors
+    :param noise: shape: (n, d) standard normal noise
+    :param abar: shape: (n, 1) the share of signal
+
+    :returns: shape: (n, d) noisy vectors
+    """
+    return abar.sqrt() * x0 + (1.0 - abar).sqrt() * noise
 
 
 def predict_start(
