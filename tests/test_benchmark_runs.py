@@ -11,11 +11,13 @@ import time
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 pytest.importorskip("suite", reason="needs a checkout of the source, with its benchmarks")
 
 from pykeen.pipeline import pipeline
 from suite import cost, curves, devices, scale
+from suite.cli import main
 from suite.configurations import Setting
 from suite.curves import Race
 from suite.graphs import FB15K237, DegreeLaw, fit_degree_law, synthetic_graph
@@ -224,6 +226,23 @@ class TestMeasurements:
         assert basic["num_triples"] == live["num_triples"] == 600
         assert 0 < live["bank_mib"] <= live["memory_mib"]
         assert live["epoch_seconds_ratio"] == pytest.approx(live["epoch_seconds"] / basic["epoch_seconds"])
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        ("options", "file", "count"),
+        [
+            (["time", "--only", "nations-distmult", "--variant", "live", "--factor", "1", "--epochs", "1"], "time", 2),
+            (["cost", "--only", "nations-distmult", "--number", "2", "--epochs", "1", "--dim", "8"], "cost", 3),
+            (["scale", "--graph", "600", "--variant", "live"], "scale", 2),
+        ],
+    )
+    def test_command_measures_what_is_chosen(
+        self, options: list[str], file: str, count: int, tmp_path: pathlib.Path, shared_cache: pathlib.Path
+    ):
+        done = CliRunner().invoke(main, [*options, "--output", str(tmp_path)])
+        assert done.exit_code == 0, done.output
+        assert [path.name for path in tmp_path.iterdir()] == [f"{file}.jsonl"]
+        assert len(load(tmp_path / f"{file}.jsonl")) == count
 
     @pytest.mark.slow
     def test_epochs(self, shared_cache: pathlib.Path):

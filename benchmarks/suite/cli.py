@@ -39,6 +39,17 @@ output_option = click.option(
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of torch in each process."
 )
+only_option = click.option(
+    "--only", multiple=True, help="The recipes, as <data set>-<model>. [default: those of the tier]"
+)
+variant_option = click.option(
+    "--variant",
+    "variants",
+    multiple=True,
+    type=click.Choice(list(VARIANTS)),
+    default=("basic", "live"),
+    show_default=True,
+)
 micro_option = click.option(
     "--micro",
     type=click.Path(exists=True, dir_okay=False, path_type=pathlib.Path),
@@ -127,8 +138,8 @@ def main(
 
 
 @main.command()
-@click.option("--only", multiple=True, help="The recipes, as <data set>-<model>. [default: those of the tier]")
-@click.option("--variant", "variants", multiple=True, type=click.Choice(list(VARIANTS)), default=("basic", "live"))
+@only_option
+@variant_option
 @click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="The number of seeds.")
 @click.option("--first-seed", type=int, default=1, show_default=True, help="Tuning used seed 0.")
 @click.option("--loss", "losses", multiple=True, type=click.Choice(list(LOSSES)), default=("nssa",), show_default=True)
@@ -184,33 +195,97 @@ def quality(
 
 
 @main.command(name="time")
+@only_option
+@variant_option
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="The number of seeds.")
+@click.option(
+    "--factor",
+    "factors",
+    multiple=True,
+    type=click.IntRange(min=1),
+    default=(1, 2),
+    show_default=True,
+    help="How many times the epochs of the reference.",
+)
+@click.option("--epochs", type=click.IntRange(min=1), help="The epochs of the reference. [default: the recipe's]")
 @tier_option
 @output_option
 @threads_option
-def time_(tier: str, output: pathlib.Path | None, threads: int) -> None:
+def time_(
+    only: Sequence[str],
+    variants: Sequence[str],
+    seeds: int,
+    factors: Sequence[int],
+    epochs: int | None,
+    tier: str,
+    output: pathlib.Path | None,
+    threads: int,
+) -> None:
     """Measure how long it takes to the rank of 64 uniform negatives."""
     _prepare(threads)
-    _run_part("time", tier, _results(output, tier))
+    if not only:
+        _run_part("time", tier, _results(output, tier))
+        return
+    racers = tuple(dict.fromkeys([curves.REFERENCE, *variants]))
+    races = (
+        curves.Race(recipe, racers, seed, factors=tuple(factors), epochs=epochs)
+        for seed in range(1, 1 + seeds)
+        for recipe in only
+    )
+    curves.execute(races, output or RESULTS)
 
 
 @main.command()
+@only_option
+@variant_option
+@click.option("--number", type=click.IntRange(min=1), default=32, show_default=True, help="Negatives for a positive.")
+@click.option("--epochs", type=click.IntRange(min=1), default=4, show_default=True, help="The median of them counts.")
+@click.option("--dim", type=click.IntRange(min=1), help="The embedding dimension. [default: the recipe's]")
 @tier_option
 @output_option
 @threads_option
-def cost(tier: str, output: pathlib.Path | None, threads: int) -> None:
-    """Measure hot path, refresh, epochs and memory."""
+def cost(
+    only: Sequence[str],
+    variants: Sequence[str],
+    number: int,
+    epochs: int,
+    dim: int | None,
+    tier: str,
+    output: pathlib.Path | None,
+    threads: int,
+) -> None:
+    """Measure hot path, refresh, epochs and memory; with --only, epochs and memory of these recipes."""
     _prepare(threads)
-    _run_part("cost", tier, _results(output, tier))
+    if not only:
+        _run_part("cost", tier, _results(output, tier))
+        return
+    for recipe in only:
+        costs.keep(output or RESULTS, costs.epochs(recipe, variants, num_epochs=epochs, number=number, dim=dim))
 
 
 @main.command(name="scale")
+@click.option("--graph", "graphs", multiple=True, help="A number of triples, or a data set. [default: the tier's]")
+@click.option(
+    "--variant",
+    "variants",
+    multiple=True,
+    type=click.Choice(list(VARIANTS)),
+    default=scale.SAMPLERS,
+    show_default=True,
+)
 @tier_option
 @output_option
 @threads_option
-def scale_(tier: str, output: pathlib.Path | None, threads: int) -> None:
+def scale_(
+    graphs: Sequence[str], variants: Sequence[str], tier: str, output: pathlib.Path | None, threads: int
+) -> None:
     """Measure epochs and memory against the size of the graph."""
     _prepare(threads)
-    _run_part("scale", tier, _results(output, tier))
+    if not graphs:
+        _run_part("scale", tier, _results(output, tier))
+        return
+    sizes = [int(graph) if graph.isdecimal() else graph for graph in graphs]
+    scale.execute(output or RESULTS, graphs=sizes, variants=tuple(dict.fromkeys(["basic", *variants])))
 
 
 @main.command()

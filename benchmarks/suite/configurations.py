@@ -101,6 +101,7 @@ class Setting:
     :param filtered: whether known triples are filtered out of the negatives, exactly
     :param num_negatives: negatives for each positive, default: the variant's or else the recipe's
     :param epochs: the number of epochs, default: the recipe's
+    :param dim: the embedding dimension, default: the recipe's
     """
 
     recipe: str
@@ -110,6 +111,7 @@ class Setting:
     filtered: bool = False
     num_negatives: int | None = None
     epochs: int | None = None
+    dim: int | None = None
 
     @property
     def dataset(self) -> str:
@@ -283,6 +285,8 @@ def _shared(setting: Setting) -> dict[str, Any]:
     training.pop("callbacks_kwargs", None)
     if setting.epochs is not None:
         training["num_epochs"] = setting.epochs
+    if setting.dim is not None:
+        pipeline["model_kwargs"]["embedding_dim"] = setting.dim
     # what is special to the recipe's own sampler stays behind
     kept = ("num_negs_per_pos", "corruption_scheme")
     pipeline["negative_sampler_kwargs"] = {

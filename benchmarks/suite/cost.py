@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import pathlib
 import statistics
 import time
@@ -28,7 +29,7 @@ from . import data
 from .configurations import Setting, configuration_to_run
 from .interleave import Task, Turns, interleave
 from .quality import callbacks_of
-from .rows import append, environment, load
+from .rows import append, environment
 from .training import EpochClock, quiet
 from .variants import VARIANTS, available
 
@@ -36,6 +37,7 @@ __all__ = [
     "epochs",
     "execute",
     "hot_path",
+    "keep",
     "refresh_stages",
 ]
 
@@ -206,13 +208,16 @@ def _train(turns: Turns, *, setting: Setting, threads: int) -> dict[str, Any]:
     }
 
 
-def epochs(recipe: str, variants: Iterable[str], *, num_epochs: int, number: int, seed: int = 1) -> Iterator[Any]:
+def epochs(
+    recipe: str, variants: Iterable[str], *, num_epochs: int, number: int, dim: int | None = None, seed: int = 1
+) -> Iterator[Any]:
     """Compare whole epochs, refits and refreshes included, and peak memory.
 
     :param recipe: the recipe
     :param variants: the variants, to which basic is added
     :param num_epochs: the number of epochs, of which the median counts
     :param number: the number of negatives for each positive
+    :param dim: the embedding dimension, default: the recipe's
     :param seed: the random seed
 
     :yields: a row for each variant and measure
@@ -224,7 +229,7 @@ def epochs(recipe: str, variants: Iterable[str], *, num_epochs: int, number: int
             name: Task(
                 _train,
                 {
-                    "setting": Setting(recipe, name, seed, num_negatives=number, epochs=num_epochs),
+                    "setting": Setting(recipe, name, seed, num_negatives=number, epochs=num_epochs, dim=dim),
                     "threads": threads,
                 },
             )
@@ -233,7 +238,8 @@ def epochs(recipe: str, variants: Iterable[str], *, num_epochs: int, number: int
     )
     for key, what in (("epoch", "epoch, s"), ("memory", "peak memory, MiB"), ("setup", "before the first batch, s")):
         for name in names[1:]:
-            setting = f"{recipe}, N={number}, {num_epochs} epochs"
+            size = "" if dim is None else f"{dim} dimensions, "
+            setting = f"{recipe}, {size}N={number}, {num_epochs} epochs"
             further = results[name]["environment"]
             yield _row(what, setting, name, results[name][key], results["basic"][key], **further)
 
@@ -262,14 +268,26 @@ def execute(
 
     :returns: the number of new rows
     """
-    path = folder / FILE
-    before = len(load(path))
-    parts: list[Iterable[dict[str, Any]]] = [
-        hot_path(dataset, batch_sizes=batch_sizes, numbers=numbers, rounds=rounds),
-        refresh_stages(dataset),
-        *(epochs(recipe, variants, num_epochs=num_epochs, number=number) for recipe, num_epochs in trainings.items()),
-    ]
-    for part in parts:
-        for row in part:
-            append(path, {**environment("cpu"), **row})
-    return len(load(path)) - before
+    return keep(
+        folder,
+        itertools.chain(
+            hot_path(dataset, batch_sizes=batch_sizes, numbers=numbers, rounds=rounds),
+            refresh_stages(dataset),
+            *(epochs(recipe, variants, num_epochs=count, number=number) for recipe, count in trainings.items()),
+        ),
+    )
+
+
+def keep(folder: pathlib.Path, rows: Iterable[dict[str, Any]]) -> int:
+    """Append each row to the result file as soon as it is there.
+
+    :param folder: the folder of the result files
+    :param rows: the rows
+
+    :returns: their number
+    """
+    count = 0
+    for row in rows:
+        append(folder / FILE, {**environment("cpu"), **row})
+        count += 1
+    return count
