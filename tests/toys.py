@@ -73,3 +73,25 @@ def known_answers(triples: LongTensor, *, kept: int, relation: int, tail: bool) 
     """Look up the known answers of a query in the triples themselves."""
     given, wanted = (0, 2) if tail else (2, 0)
     return {row[wanted] for row in triples.tolist() if row[given] == kept and row[1] == relation}
+
+
+def functional_world(num_triples: int, *, num_relations: int = 5) -> World:
+    """Make a graph in which each query has one answer."""
+    random = seeded()
+    relation = torch.randint(num_relations, size=(num_triples,), generator=random)
+    head = torch.arange(num_triples)
+    num_entities = 2 * num_triples
+    triples = torch.stack([head, relation, head + num_triples], dim=-1)
+    return World(
+        index=QueryIndex(mapped_triples=triples, num_entities=num_entities, num_relations=num_relations),
+        types=EntityTypes(labels=torch.zeros(num_entities, dtype=torch.long), num_types=1),
+        difficulty=torch.full((num_entities,), 0.5),
+    )
+
+
+def random_space(num_entities: int, dim: int, *, num_relations: int = 5, scale: float = 1.0) -> EntitySpace:
+    random = seeded(2)
+    return make_space(
+        scale * torch.randn(num_entities, dim, generator=random),
+        scale * torch.randn(num_relations, dim, generator=random),
+    )

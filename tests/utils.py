@@ -92,3 +92,20 @@ def from_bank(sampler: GeneratedNegativeSampler, batch: Tensor, seed: int = 0) -
     uniform = sampler.corrupt_batch(batch)
     ids.copy_(kept)
     return negatives, (negatives != uniform).any(dim=-1)
+
+
+def batch_of(dataset: str, size: int = 64) -> Tensor:
+    """Take some training triples."""
+    return training_of(dataset).mapped_triples[:size]
+
+
+def check_negatives(negatives: Tensor, positives: Tensor, dataset: str) -> None:
+    """Check what holds for each negative: valid ids, and exactly one side that differs from the positive."""
+    factory = training_of(dataset)
+    limits = torch.tensor([factory.num_entities, factory.num_relations, factory.num_entities])
+    assert negatives.dtype == torch.long
+    assert negatives.device.type == "cpu"
+    assert ((negatives >= 0) & (negatives < limits)).all()
+    differs = negatives != positives[..., None, :]
+    assert not differs[..., 1].any(), "relations are kept"
+    assert (differs[..., 0] ^ differs[..., 2]).all()
