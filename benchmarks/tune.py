@@ -19,6 +19,7 @@ import click
 import optuna
 import torch
 from pykeen.hpo import hpo_pipeline
+from suite.multimodal.ranking import fast_ranking
 
 HERE = pathlib.Path(__file__).parent.resolve()
 TUNING = HERE.joinpath("results", "tuning")
@@ -110,38 +111,39 @@ def tune(name: str, *, trials: int, seed: int = 0) -> dict[str, Any]:
     study = STUDIES[name]
     num_negatives = study.get("num_negatives", NUM_NEGATIVES)
     started = time.perf_counter()
-    result = hpo_pipeline(
-        dataset=study["dataset"],
-        dataset_kwargs={"create_inverse_triples": study.get("inverse_triples", True)},
-        model=study["model"],
-        model_kwargs=study["model_kwargs"],
-        model_kwargs_ranges={},
-        loss="nssa",
-        loss_kwargs=study["loss_kwargs"],
-        loss_kwargs_ranges=study["loss_kwargs_ranges"],
-        regularizer=study.get("regularizer"),
-        regularizer_kwargs=study.get("regularizer_kwargs"),
-        regularizer_kwargs_ranges=study.get("regularizer_kwargs_ranges"),
-        optimizer=study["optimizer"],
-        optimizer_kwargs={},
-        optimizer_kwargs_ranges=study["optimizer_kwargs_ranges"],
-        training_loop="slcwa",
-        training_kwargs={
-            "num_epochs": study["epochs"],
-            "batch_size": study["batch_size"],
-            "use_tqdm": False,
-        },
-        training_kwargs_ranges={},
-        negative_sampler="basic",
-        # with inverse triples, the model ranks heads as tails of the inverse relation, and only tails need negatives
-        negative_sampler_kwargs={"num_negs_per_pos": num_negatives, "corruption_scheme": corrupted_sides(study)},
-        negative_sampler_kwargs_ranges={},
-        evaluation_kwargs={"use_tqdm": False},
-        metric="mrr",
-        direction="maximize",
-        n_trials=trials,
-        sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=4),
-    )
+    with fast_ranking():
+        result = hpo_pipeline(
+            dataset=study["dataset"],
+            dataset_kwargs={"create_inverse_triples": study.get("inverse_triples", True)},
+            model=study["model"],
+            model_kwargs=study["model_kwargs"],
+            model_kwargs_ranges={},
+            loss="nssa",
+            loss_kwargs=study["loss_kwargs"],
+            loss_kwargs_ranges=study["loss_kwargs_ranges"],
+            regularizer=study.get("regularizer"),
+            regularizer_kwargs=study.get("regularizer_kwargs"),
+            regularizer_kwargs_ranges=study.get("regularizer_kwargs_ranges"),
+            optimizer=study["optimizer"],
+            optimizer_kwargs={},
+            optimizer_kwargs_ranges=study["optimizer_kwargs_ranges"],
+            training_loop="slcwa",
+            training_kwargs={
+                "num_epochs": study["epochs"],
+                "batch_size": study["batch_size"],
+                "use_tqdm": False,
+            },
+            training_kwargs_ranges={},
+            negative_sampler="basic",
+            # with inverse triples, heads are ranked as tails of the inverse relation: only tails need negatives
+            negative_sampler_kwargs={"num_negs_per_pos": num_negatives, "corruption_scheme": corrupted_sides(study)},
+            negative_sampler_kwargs_ranges={},
+            evaluation_kwargs={"use_tqdm": False},
+            metric="mrr",
+            direction="maximize",
+            n_trials=trials,
+            sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=4),
+        )
     finished = [trial for trial in result.study.trials if trial.value is not None]
     best = max(finished, key=lambda trial: trial.value)
     return {

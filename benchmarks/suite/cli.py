@@ -16,6 +16,8 @@ from . import cost as costs
 from . import curves, data, pages, regression, scale
 from . import quality as trainings
 from .configurations import LOSSES, configuration
+from .multimodal import tables as multimodal_tables
+from .multimodal.cli import multimodal
 from .rows import RESULTS, load
 from .tiers import TIERS
 from .training import quiet
@@ -107,6 +109,7 @@ def _write(results: pathlib.Path) -> None:
     path = pages.write_page(results, pages.DOCS if kept else results / "page")
     if kept:
         pages.write_readme(results)
+        multimodal_tables.write_page(results, pages.DOCS)
     click.echo(f"Wrote {path}.")
 
 
@@ -321,3 +324,6 @@ def data_(names: Sequence[str]) -> None:
             click.echo(data.load(name).summary_str())
         except data.DataMissingError as error:
             raise click.ClickException(str(error)) from error
+
+
+main.add_command(multimodal)

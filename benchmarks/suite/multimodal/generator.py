@@ -4,20 +4,15 @@ The mean absolute error of who predicts no noise at all is the square root of 2 
 the trained generator, that of its closed-form part alone (the Gaussian prior, which is no network), and the mean
 distance to true answers of what it generates, from easy to hard. The structural vectors are those of the reference
 embedding, or of a RotatE model that was trained for a few epochs with uniform negatives.
-
-    python benchmarks/generator.py --dataset MKGW --text entity_text.tsv.xz
 """
 
 from __future__ import annotations
 
-import json
-import logging
 import math
 import pathlib
 import time
 from typing import Any
 
-import click
 import torch
 from pykeen.datasets import get_dataset
 from pykeen.losses import NSSALoss
@@ -33,7 +28,14 @@ from pykeen_dans.generation.types import EntityTypes
 from pykeen_dans.modalities import load_modalities
 from pykeen_dans.sampling.hierarchical import make_levels
 
-ROWS = pathlib.Path(__file__).parent.resolve().joinpath("results", "generator.jsonl")
+from ..rows import append, environment
+from .quality import text_table
+
+__all__ = [
+    "execute",
+]
+
+FILE = "multimodal-generator.jsonl"
 
 
 def trained_space(training: Any, *, dim: int, epochs: int) -> EntitySpace:
@@ -81,33 +83,46 @@ def distances(generator: HierarchicalGenerator, *, space: EntitySpace, world: Wo
     return found
 
 
-@click.command()
-@click.option("--dataset", required=True)
-@click.option("--text", help="A table of entities' labels and texts; without, the structural level alone.")
-@click.option("--preset", default="working", show_default=True)
-@click.option("--steps", type=int, default=1000, show_default=True, help="The number of training steps.")
-@click.option("--dim", type=int, default=64, show_default=True, help="The dimension of RotatE.")
-@click.option("--epochs", type=int, default=5, show_default=True, help="Epochs of RotatE; 0: reference embedding.")
-@click.option("--threads", type=int, default=1, show_default=True)
-def main(dataset: str, text: str | None, preset: str, steps: int, dim: int, epochs: int, threads: int) -> None:
-    """Train a generator, and append a row."""
-    logging.getLogger("pykeen").setLevel(logging.ERROR)
-    torch.set_num_threads(threads)
-    training: Any = get_dataset(dataset=dataset).training
+def _world(training: Any) -> tuple[World, EntitySpace]:
+    """Describe a graph for the generator, and get its reference embedding."""
     sizes = {"num_entities": training.num_entities, "num_relations": training.num_relations}
     reference = reference_embedding(mapped_triples=training.mapped_triples, **sizes, use_tqdm=False)
-    space = (
-        trained_space(training, dim=dim, epochs=epochs)
-        if epochs
-        else reference_space(entities=reference.entities, relations=reference.relations)
-    )
     world = World(
         index=QueryIndex(mapped_triples=training.mapped_triples, **sizes),
         types=EntityTypes.cluster(reference.entities),
         difficulty=torch.full((training.num_entities,), 0.5),
     )
+    return world, reference_space(entities=reference.entities, relations=reference.relations)
+
+
+def execute(
+    folder: pathlib.Path,
+    *,
+    dataset: str,
+    texts: pathlib.Path | None,
+    preset: str = "working",
+    steps: int = 1000,
+    dim: int = 64,
+    epochs: int = 5,
+) -> dict[str, Any]:
+    """Train a generator, and append a row.
+
+    :param folder: the folder of the result files
+    :param dataset: the data set, as in the names of recipes
+    :param texts: the folder of the tables of texts; without, there is the structural level alone
+    :param preset: the preset of the generator
+    :param steps: the number of its training steps
+    :param dim: the dimension of RotatE
+    :param epochs: the epochs of RotatE, 0 for the reference embedding
+
+    :returns: the row
+    """
+    training: Any = get_dataset(dataset=dataset).training
+    world, space = _world(training)
+    if epochs:
+        space = trained_space(training, dim=dim, epochs=epochs)
     modalities = load_modalities(
-        {"textual": {"text": text}} if text else None,
+        None if texts is None else text_table(texts, dataset),
         num_entities=training.num_entities,
         entity_to_id=training.entity_to_id,
     )
@@ -136,12 +151,7 @@ def main(dataset: str, text: str | None, preset: str, steps: int, dim: int, epoc
         "untrained_l1": prior,
         "trained_l1": errors(generator, space=space, world=world),
         "distances": distances(generator, space=space, world=world),
+        **environment("cpu"),
     }
-    ROWS.parent.mkdir(parents=True, exist_ok=True)
-    with ROWS.open("a") as file:
-        file.write(json.dumps(row) + "\n")
-    click.echo(json.dumps(row, indent=1))
-
-
-if __name__ == "__main__":
-    main()
+    append(folder / FILE, row)
+    return row

@@ -1,29 +1,22 @@
-"""Write the tables of ``docs/source/hierarchical_results.rst`` from the rows of the other scripts.
-
-python benchmarks/multimodal_tables.py
-"""
+"""The tables and the page of :mod:`suite.multimodal`, made of its rows alone."""
 
 from __future__ import annotations
 
-import json
 import pathlib
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import click
+from ..rows import load
+from . import epochs, generator, quality
+from .quality import FOLDERS, VARIANTS
 
-HERE = pathlib.Path(__file__).parent.resolve()
-RESULTS = HERE / "results"
-PAGE = HERE.parent.joinpath("docs", "source", "hierarchical_results.rst")
+__all__ = [
+    "write_page",
+]
 
-LABELS = {
-    "basic": "uniform",
-    "dhns-noise": "noise control, texts",
-    "dhns": "dhns, structural",
-    "dhns-text": "dhns, texts",
-}
-DATASETS = {"mkgw": "MKG-W", "mkgy": "MKG-Y", "db15k": "DB15K"}
+Rows = Iterable[Mapping[str, Any]]
+TEMPLATE = pathlib.Path(__file__).parent.joinpath("page.rst.in")
 #: MRR of RotatE in the paper, in per cent; its own row of uniform negatives differs from that of its main table
 PUBLISHED = {
     "uniform": (29.28, 33.67, 34.95),
@@ -34,12 +27,6 @@ PUBLISHED = {
     "MMRNS": (29.67, 34.47, 33.32),
     "DHNS": (34.36, 35.68, 39.11),
 }
-
-
-def load(name: str) -> list[dict[str, Any]]:
-    """Load rows, none where there is no such file."""
-    path = RESULTS / name
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
 def table(headers: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
@@ -61,14 +48,14 @@ def spread(values: Sequence[float]) -> str:
     return f"{text} ± {number(statistics.stdev(values))}" if len(values) > 1 else text
 
 
-def quality() -> list[str]:
+def quality_table(rows: Rows) -> list[str]:
     """Make the table of test figures."""
-    rows = [row for row in load("multimodal.jsonl") if row["ranked"] == "test"]
+    rows = [row for row in rows if row["ranked"] == "test"]
     lines = []
-    for dataset, title in DATASETS.items():
+    for dataset, title in FOLDERS.items():
         own = [row for row in rows if row["recipe"] == f"{dataset}-rotate"]
         uniform = {row["seed"]: row["mrr"] for row in own if row["variant"] == "basic"}
-        for variant, label in LABELS.items():
+        for variant, options in VARIANTS.items():
             of_variant = [row for row in own if row["variant"] == variant]
             if not of_variant:
                 continue
@@ -76,7 +63,7 @@ def quality() -> list[str]:
             lines.append(
                 [
                     title,
-                    label,
+                    options.label,
                     str(len(of_variant)),
                     spread([row["mrr"] for row in of_variant]),
                     "—" if variant == "basic" or not gains else f"{statistics.mean(gains):+.3f}",
@@ -87,11 +74,11 @@ def quality() -> list[str]:
     return table(["data", "negatives", "seeds", "MRR", "over uniform", "Hits\\@1", "Hits\\@10"], lines)
 
 
-def generator() -> list[str]:
+def generator_table(rows: Rows) -> list[str]:
     """Make the table of the generator's errors."""
     lines = [
         [
-            DATASETS[row["dataset"].lower()],
+            FOLDERS[row["dataset"].lower()],
             row["space"],
             level,
             number(row["zero_predictor_l1"]),
@@ -99,23 +86,20 @@ def generator() -> list[str]:
             number(row["trained_l1"][level]),
             ", ".join(f"{distance:.2f}" for distance in row["distances"][level]),
         ]
-        for row in load("generator.jsonl")
+        for row in rows
         for level in row["trained_l1"]
     ]
     headers = ["data", "vectors of", "level", "zero predictor", "closed form alone", "trained", "distance to the truth"]
     return table(headers, lines)
 
 
-def cost() -> list[str]:
+def epochs_table(rows: Rows) -> list[str]:
     """Make the table of epochs."""
-    lines = [
-        [row["setting"], f"{row['basic']:.1f}", f"{row['dhns-text']:.1f}", f"{row['ratio']:.2f}"]
-        for row in load("epoch_cost.jsonl")
-    ]
+    lines = [[row["setting"], f"{row['basic']:.1f}", f"{row['dhns-text']:.1f}", f"{row['ratio']:.2f}"] for row in rows]
     return table(["setting", "uniform", "dhns, texts", "ratio"], lines)
 
 
-def published() -> list[str]:
+def published_table() -> list[str]:
     """Make the table of the paper's figures."""
     return table(
         ["negatives", "DB15K", "MKG-W", "MKG-Y"],
@@ -123,20 +107,22 @@ def published() -> list[str]:
     )
 
 
-@click.command()
-def main() -> None:
-    """Write the page."""
-    text = HERE.joinpath("multimodal_results.rst.in").read_text(encoding="utf-8")
+def write_page(results: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
+    """Write the page.
+
+    :param results: the folder of the result files
+    :param folder: the folder of the page
+
+    :returns: its path
+    """
+    text = TEMPLATE.read_text(encoding="utf-8")
     for name, lines in (
-        ("quality", quality()),
-        ("generator", generator()),
-        ("cost", cost()),
-        ("published", published()),
+        ("quality", quality_table(load(results / quality.FILE))),
+        ("generator", generator_table(load(results / generator.FILE))),
+        ("cost", epochs_table(load(results / epochs.FILE))),
+        ("published", published_table()),
     ):
         text = text.replace(f"@{name}@\n", "\n".join(lines) + "\n")
-    PAGE.write_text(text, encoding="utf-8")
-    click.echo(f"wrote {PAGE}")
-
-
-if __name__ == "__main__":
-    main()
+    path = folder / "hierarchical_results.rst"
+    path.write_text(text, encoding="utf-8")
+    return path

@@ -2,19 +2,14 @@
 
 Epochs are timed in processor time, which leaves out whatever else the machine does. What is prepared once for a graph
 (reference embedding, types, features) is left out.
-
-    python benchmarks/epoch_cost.py --texts FOLDER --epochs 2
 """
 
 from __future__ import annotations
 
-import json
-import logging
 import pathlib
 import time
 from typing import Any
 
-import click
 import torch
 from pykeen.datasets import get_dataset
 from pykeen.losses import NSSALoss
@@ -24,7 +19,14 @@ from pykeen.training.callbacks import TrainingCallback
 
 from pykeen_dans.callbacks import CurriculumTrainingCallback
 
-ROWS = pathlib.Path(__file__).parent.resolve().joinpath("results", "epoch_cost.jsonl")
+from ..rows import append, environment
+from .quality import text_table
+
+__all__ = [
+    "execute",
+]
+
+FILE = "multimodal-epochs.jsonl"
 
 
 class Clock(TrainingCallback):
@@ -73,26 +75,18 @@ def seconds(training: Any, sampler: str, *, epochs: int, sampler_kwargs: dict[st
     return (clock.stopped - clock.started) / epochs
 
 
-@click.command()
-@click.option("--texts", type=click.Path(path_type=pathlib.Path, exists=True), required=True)
-@click.option("--epochs", type=int, default=2, show_default=True)
-def main(texts: pathlib.Path, epochs: int) -> None:
-    """Measure, and append a row."""
-    logging.getLogger("pykeen").setLevel(logging.ERROR)
-    torch.set_num_threads(1)
+def execute(folder: pathlib.Path, *, texts: pathlib.Path, epochs: int) -> None:
+    """Measure, and append a row.
+
+    :param folder: the folder of the result files
+    :param texts: the folder of the tables of texts
+    :param epochs: the number of epochs
+    """
     training = get_dataset(dataset="MKGW").training
-    text = {"textual": {"text": str(texts.joinpath("MKG-W", "entity_text.tsv.xz"))}}
-    row = {
+    row: dict[str, Any] = {
         "setting": f"MKG-W, RotatE, d=256, N=64, B=1024, {epochs} epochs, processor seconds of one thread",
         "basic": seconds(training, "basic", epochs=epochs, sampler_kwargs={}),
-        "dhns-text": seconds(training, "dhns", epochs=epochs, sampler_kwargs={"modalities": text}),
+        "dhns-text": seconds(training, "dhns", epochs=epochs, sampler_kwargs={"modalities": text_table(texts, "mkgw")}),
     }
     row["ratio"] = row["dhns-text"] / row["basic"]
-    ROWS.parent.mkdir(parents=True, exist_ok=True)
-    with ROWS.open("a") as file:
-        file.write(json.dumps(row) + "\n")
-    click.echo(row)
-
-
-if __name__ == "__main__":
-    main()
+    append(folder / FILE, {**row, **environment("cpu")})
