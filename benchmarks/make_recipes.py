@@ -26,6 +26,7 @@ RECIPES = pathlib.Path(__file__).parent.parent.resolve().joinpath("pykeen_dans",
 NUM_TRIPLES = {
     "umls": 5_216,
     "kinships": 8_544,
+    "family": 23_483,
     "codexsmall": 32_888,
     "wn18rr": 86_835,
     "nell995": 149_678,
@@ -41,7 +42,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "diffusionadaptive": {
         "ending": "",
         "num_negatives": NUM_NEGATIVES,
-        "datasets": ("umls", "kinships", "codexsmall", "wn18rr", "fb15k237"),
+        "datasets": ("umls", "kinships", "family", "codexsmall", "wn18rr", "fb15k237"),
         "models": ("complex", "rotate"),
     },
     # the number of negatives, and all data sets but CoDEx-S, are those of the paper

@@ -78,6 +78,7 @@ NUM_NEGATIVES = 8
 STUDIES: dict[str, dict[str, Any]] = {
     "umls-complex": {**_COMPLEX, "dataset": "UMLS", "epochs": 60, "batch_size": 256},
     "codexsmall-complex": {**_COMPLEX, "dataset": "CoDExSmall", "epochs": 20, "batch_size": 512},
+    "family-complex": {**_COMPLEX, "dataset": "Family", "epochs": 40, "batch_size": 512},
     "wn18rr-complex": {**_COMPLEX, "dataset": "WN18RR", "epochs": 20, "batch_size": 1024},
     "fb15k237-complex": {**_COMPLEX, "dataset": "FB15k237", "epochs": 8, "batch_size": 1024},
     "umls-rotate": {**_ROTATE, "dataset": "UMLS", "epochs": 60, "batch_size": 256},

@@ -22,7 +22,7 @@ MULTIMODAL = ("mkgw", "mkgy", "db15k")
 EXPECTED = (
     {
         f"{dataset}-{model}"
-        for dataset in ("umls", "kinships", "codexsmall", "wn18rr", "fb15k237")
+        for dataset in ("umls", "kinships", "family", "codexsmall", "wn18rr", "fb15k237")
         for model in ("complex", "rotate")
     }
     | {f"{dataset}-rotate" for dataset in MULTIMODAL}
