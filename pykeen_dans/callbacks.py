@@ -53,7 +53,8 @@ class CurriculumTrainingCallback(TrainingCallback):
     :param latent_weight: the weight of the loss of generated vectors, scored by the model's interaction themselves as
         in the papers, rather than decoded into entities. 0 leaves it out.
     :param latent_negatives: the number of generated vectors for each positive in this loss
-    :param latent_kinds: what they replace in turn, among ``"head"``, ``"tail"`` and ``"both"``; DHNS has all three
+    :param latent_kinds: what they replace in turn, among ``"head"``, ``"tail"`` and ``"both"``; DHNS has all three.
+        Those that the sampler's ``corruption_scheme`` rules out are left out.
     :param latent_adaptive: whether each hardness band has a margin of its own in this loss, as in DHNS, rather than
         that of the curriculum's stage, as in DANS-KGC; see :mod:`pykeen_dans.latent`
 
@@ -233,6 +234,13 @@ class CurriculumTrainingCallback(TrainingCallback):
                     "latent_weight=%s has no effect: the interaction of %s does not take one vector for each entity.",
                     self.latent_loss.weight,
                     type(self.model).__name__,
+                )
+            elif not self.latent_loss.kinds_of(engine):
+                self._latent_ready = False
+                self._warn(
+                    "latent",
+                    "latent_kinds=%s has no effect: the sampler corrupts no such side; change its corruption_scheme.",
+                    self.latent_loss.kinds,
                 )
         by_count = self.fit_steps is not None
         fit = engine.fit(

@@ -81,6 +81,15 @@ class LatentLoss:
 
         return isinstance(model, ERModel) and len(model.entity_representations) == 1
 
+    def kinds_of(self, engine: GenerationEngine) -> tuple[str, ...]:
+        """Leave out what is never generated for, since the sampler does not corrupt this side.
+
+        :param engine: the engine
+
+        :returns: the kinds, none of which may be left
+        """
+        return tuple(kind for kind in self.kinds if set(_KINDS[kind]) <= set(engine.settings.sides))
+
     def add_gradient(
         self,
         *,
@@ -108,10 +117,11 @@ class LatentLoss:
         margins = margin * torch.tensor(factors)[hardness]
         # in the place of each kind, the pathways take turns
         num_ways = engine.settings.num_ways
-        places = hardness * num_ways + torch.arange(self.num_negatives) // len(self.kinds) % num_ways
+        kinds = self.kinds_of(engine)
+        places = hardness * num_ways + torch.arange(self.num_negatives) // max(1, len(kinds)) % num_ways
         total = 0.0
-        for turn, kind in enumerate(self.kinds):
-            turns = slice(turn, None, len(self.kinds))
+        for turn, kind in enumerate(kinds):
+            turns = slice(turn, None, len(kinds))
             chosen = places[turns]
             rows = _queries_of(engine, positives.cpu(), _KINDS[kind])
             known = (rows >= 0).all(dim=0)

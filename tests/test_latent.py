@@ -337,3 +337,31 @@ def test_semantic_levels_make_one_negative_together(name: str) -> None:
 def test_kinds_must_be_known(kinds: Any) -> None:
     with pytest.raises(ValueError, match="latent_kinds"):
         LatentLoss(weight=1.0, num_negatives=1, kinds=kinds)
+
+
+@pytest.mark.parametrize(
+    ("sides", "kinds", "left"),
+    [
+        ((TAIL,), ("head", "tail"), ("tail",)),
+        ((HEAD,), ("head", "tail", "both"), ("head",)),
+        ((HEAD, TAIL), ("head", "tail", "both"), ("head", "tail", "both")),
+        ((TAIL,), ("head",), ()),
+    ],
+)
+def test_what_the_sampler_does_not_corrupt_is_left_to_the_others(
+    sides: tuple[int, ...], kinds: tuple[str, ...], left: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model("DistMult")
+    engine = make_engine(model)
+    engine.settings = dataclasses.replace(engine.settings, sides=sides)
+    asked: list[int] = []
+
+    def record(model: Any, positives: torch.Tensor, vectors: dict[int, torch.Tensor]) -> Any:
+        asked.append(next(iter(vectors.values())).shape[1])
+        return _scores(model, positives, vectors)
+
+    monkeypatch.setattr("pykeen_dans.latent._scores", record)
+    latent_loss = LatentLoss(weight=1.0, num_negatives=6, kinds=kinds)
+    assert latent_loss.kinds_of(engine) == left
+    latent_loss.add_gradient(model=model, loss=LOSS, engine=engine, positives=TRIPLES[:8], state=STATE)
+    assert sum(asked) == (6 if left else 0)

@@ -56,6 +56,19 @@ def _live(label: str, sampler: str = DIFFUSION, *, kind: str = "ablation", **sam
     return Variant(label, sampler, callback="curriculum", sampler_kwargs=sampler_kwargs, kind=kind)
 
 
+def _latent(label: str, *, kind: str = "sampler", **sampler_kwargs: Any) -> Variant:
+    """Make a variant of dans that scores generated vectors themselves, as the paper does, 20 negatives with the ids."""
+    return Variant(
+        label,
+        GAN,
+        callback="curriculum",
+        num_negatives=16,
+        sampler_kwargs={"curriculum_kwargs": {"share": 0.0}, **sampler_kwargs},
+        callback_kwargs={"latent_weight": 0.05},
+        kind=kind,
+    )
+
+
 #: name -> variant, in the order of tables. Names are keys of result files: they are never given another meaning.
 VARIANTS: dict[str, Variant] = {
     "basic": Variant("basic", "basic"),
@@ -91,6 +104,10 @@ VARIANTS: dict[str, Variant] = {
     "dans-no-film": _live("dans w/o FiLM", GAN, film=False),
     "dans-no-pathway-loss": _live("dans w/o pathway loss", GAN, pathway_loss=False),
     "dans-random": _live("dans, all uniform", GAN, kind="control", curriculum_kwargs={"share": 0.0}),
+    "dans-latent": _latent("dans, latent mode: 16 uniform ids, 4 generated vectors"),
+    "dans-latent-noise": _latent(
+        "dans, latent mode, noise control (vectors are prior samples)", kind="control", trained=False
+    ),
     # dhns
     "dhns-alone": Variant("dhns, structural, alone", HIERARCHICAL, kind="ablation"),
     "dhns-noise": _live(
