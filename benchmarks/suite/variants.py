@@ -56,7 +56,7 @@ def _live(label: str, sampler: str = DIFFUSION, *, kind: str = "ablation", **sam
     return Variant(label, sampler, callback="curriculum", sampler_kwargs=sampler_kwargs, kind=kind)
 
 
-def _latent(label: str, *, kind: str = "sampler", **sampler_kwargs: Any) -> Variant:
+def _latent(label: str, *, weight: float = 0.05, kind: str = "sampler", **sampler_kwargs: Any) -> Variant:
     """Make a variant of dans that scores generated vectors themselves, as the paper does, 20 negatives with the ids."""
     return Variant(
         label,
@@ -64,7 +64,7 @@ def _latent(label: str, *, kind: str = "sampler", **sampler_kwargs: Any) -> Vari
         callback="curriculum",
         num_negatives=16,
         sampler_kwargs={"curriculum_kwargs": {"share": 0.0}, **sampler_kwargs},
-        callback_kwargs={"latent_weight": 0.05},
+        callback_kwargs={"latent_weight": weight},
         kind=kind,
     )
 
@@ -104,7 +104,8 @@ VARIANTS: dict[str, Variant] = {
     "dans-no-film": _live("dans w/o FiLM", GAN, film=False),
     "dans-no-pathway-loss": _live("dans w/o pathway loss", GAN, pathway_loss=False),
     "dans-random": _live("dans, all uniform", GAN, kind="control", curriculum_kwargs={"share": 0.0}),
-    "dans-latent": _latent("dans, latent mode: 16 uniform ids, 4 generated vectors"),
+    "dans-latent": _latent("dans, latent mode, weight .05: 16 uniform ids, 4 generated vectors"),
+    "dans-latent-small": _latent("dans, latent mode, the same with weight .01", weight=0.01),
     "dans-latent-noise": _latent(
         "dans, latent mode, noise control (vectors are prior samples)", kind="control", trained=False
     ),
