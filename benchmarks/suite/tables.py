@@ -158,6 +158,14 @@ def quality_tables(rows: Rows) -> Iterator[str]:
         yield table(headers, lines)
 
 
+#: variant -> how the README calls it, and its noise control
+_IN_README = {
+    "live": ("`dans_kgc`", "noise"),
+    "dans": ("`dans`", "dans-noise"),
+    "dans-latent": ("`dans`, latent mode", "dans-latent-noise"),
+}
+
+
 def matrix_table(rows: Rows) -> str:
     """Format the means of all samplers, a line for each recipe and setting.
 
@@ -176,23 +184,27 @@ def matrix_table(rows: Rows) -> str:
 
 
 def readme_table(rows: Rows, *, least_seeds: int = 3) -> str:
-    """Format what the README shows: basic, live, and the noise control, of present recipes with their own loss.
+    """Format what the README shows: samplers beside basic and their noise controls, of recipes with their own loss.
 
     :param rows: rows of the quality matrix
-    :param least_seeds: fewer seeds are not shown
+    :param least_seeds: what has fewer seeds in common with basic is not shown
 
     :returns: Markdown
     """
     lines = []
     for title, group in _groups(with_defaults(rows)):
-        plain = group["loss_name"].iloc[0] == "nssa" and not group["filtered"].iloc[0]
-        parts = {name: group[group["variant"] == name]["mrr"] for name in ("basic", "live", "noise")}
-        if not plain or _EARLIER in title or min(len(parts["basic"]), len(parts["live"])) < least_seeds:
+        if group["loss_name"].iloc[0] != "nssa" or group["filtered"].iloc[0] or _EARLIER in title:
             continue
-        difference = parts["live"].mean() - parts["basic"].mean()
-        cells = [f"{part.mean():.3f} ({len(part)})" if len(part) else "" for part in parts.values()]
-        lines.append([title, *cells[:2], f"{difference:+.3f}", cells[2]])
-    headers = ["recipe", "`basic`", "`dans_kgc` with `curriculum`", "difference", "untrained generator"]
+        of = {name: part.set_index("seed")["mrr"] for name, part in group.groupby("variant")}
+        for name, (sampler, control) in _IN_README.items():
+            gains = (of[name] - of["basic"]).dropna() if {name, "basic"} <= set(of) else []
+            if len(gains) < least_seeds:
+                continue
+            shown = [of[key].loc[gains.index] for key in ("basic", name)]
+            untrained = f"{of[control].mean():.3f} ({len(of[control])})" if control in of else ""
+            cells = [f"{part.mean():.3f} ({len(part)})" for part in shown]
+            lines.append([title, sampler, *cells, f"{gains.mean():+.3f}", untrained])
+    headers = ["recipe", "negatives", "`basic`", "these", "difference", "untrained generator"]
     return tabulate(lines, headers=headers, tablefmt="github", disable_numparse=True) + "\n"
 
 
