@@ -37,7 +37,8 @@ NUM_TRIPLES = {
 MULTIMODAL = {"mkgw": 34_196, "mkgy": 21_310, "db15k": 71_299}
 #: What recipes of data sets without any study are trained with
 WITHOUT_STUDY: dict[str, dict[str, Any]] = {"nell995": {"dataset": "NELL995", "epochs": 20, "batch_size": 1024}}
-#: For each sampler: the ending of its recipes' names, the number of negatives, and the data sets and models
+#: For each sampler: the ending of its recipes' names, the number of negatives, the data sets and models, and the data
+#: sets where generated vectors are scored themselves, with the weight of their loss
 FAMILIES: dict[str, dict[str, Any]] = {
     "diffusionadaptive": {
         "ending": "",
@@ -51,6 +52,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "num_negatives": 20,
         "datasets": ("umls", "codexsmall", "wn18rr", "nell995"),
         "models": ("complex", "rotate", "distmult"),
+        # chosen on validation triples: there, vectors are scored themselves, and all ids are uniform
+        "latent_weights": {"umls": 0.05},
     },
     "hierarchical": {
         "ending": "",
@@ -122,6 +125,11 @@ def make_recipe(dataset: str, sampler: str, source: str, record: dict[str, Any])
         f"study of this model on the data set nearest in size; epochs and batch size are "
         + (f"those of other models on {dataset}." if dataset not in WITHOUT_STUDY else "a guess.")
     )
+    latent_weight = FAMILIES[sampler].get("latent_weights", {}).get(dataset)
+    if latent_weight is not None:
+        pipeline["negative_sampler_kwargs"]["curriculum_kwargs"] = {"share": 0.0}
+        pipeline["training_kwargs"]["callbacks_kwargs"] = {"latent_weight": latent_weight}
+        comments += " The latent mode, by which generated vectors are scored themselves, was chosen on validation, too."
     if record["num_negs_per_pos"] != num_negatives:
         comments += f" The study was with {record['num_negs_per_pos']} negatives."
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import pytest
 from pykeen.experiments.validate import get_configuration_errors
@@ -11,6 +12,7 @@ from pykeen.pipeline import pipeline_from_config
 from pykeen.training.callbacks import TrainingCallback
 
 from pykeen_dans.experiments import load_recipe, recipe_names, recipe_path, with_sampler
+from pykeen_dans.latent import LatentLoss
 from pykeen_dans.sampling import (
     DiffusionAdaptiveNegativeSampler,
     GeneratedNegativeSampler,
@@ -51,7 +53,14 @@ def test_pykeen_accepts(name: str):
     # with inverse triples, the model ranks heads as tails of the inverse relation
     sides = ["head", "tail"] if is_multimodal else ["tail"]
     num_negatives = 20 if is_gan else 8
-    assert pipeline["negative_sampler_kwargs"] == {"num_negs_per_pos": num_negatives, "corruption_scheme": sides}
+    # where validation says so, the vectors are scored, and all ids are uniform
+    latent = is_gan and pipeline["dataset"] == "umls"
+    assert pipeline["negative_sampler_kwargs"] == {
+        "num_negs_per_pos": num_negatives,
+        "corruption_scheme": sides,
+        **({"curriculum_kwargs": {"share": 0.0}} if latent else {}),
+    }
+    assert pipeline["training_kwargs"].get("callbacks_kwargs") == ({"latent_weight": 0.05} if latent else None)
     assert ("regularizer" in pipeline) == (pipeline["model"] in {"ComplEx", "DistMult"})
     metadata = load_recipe(name)["metadata"]
     own_study = metadata["study"].removesuffix("-20") == name.removesuffix("-dans")
@@ -97,7 +106,15 @@ class _Samplers(TrainingCallback):
     ("name", "sampler"),
     [("umls-complex", DiffusionAdaptiveNegativeSampler), ("umls-distmult-dans", TwoWayGANNegativeSampler)],
 )
-def test_runs(name: str, sampler: type[GeneratedNegativeSampler], isolated_cache):
+def test_runs(name: str, sampler: type[GeneratedNegativeSampler], isolated_cache, monkeypatch):
+    losses = []
+    add_gradient = LatentLoss.add_gradient
+
+    def record(self: LatentLoss, **kwargs: Any) -> float:
+        losses.append(add_gradient(self, **kwargs))
+        return losses[-1]
+
+    monkeypatch.setattr(LatentLoss, "add_gradient", record)
     recipe = load_recipe(name)
     training = recipe["pipeline"]["training_kwargs"]
     # the curriculum ends with the last epoch, so that there is something to generate after the first of two only
@@ -105,10 +122,12 @@ def test_runs(name: str, sampler: type[GeneratedNegativeSampler], isolated_cache
     witness = _Samplers()
     training["callbacks"] = [training["callbacks"], witness]
     # a number of queries rather than a time, which a busy machine may not have
-    training["callbacks_kwargs"] = [{"fit_steps": 1, "refresh_queries": 1024}, None]
+    options = training.get("callbacks_kwargs", {})
+    training["callbacks_kwargs"] = [{**options, "fit_steps": 1, "refresh_queries": 1024}, None]
     recipe["pipeline"]["random_seed"] = 0
     result = pipeline_from_config(recipe, evaluation_kwargs={"use_tqdm": False})
     assert witness.sampler is sampler
     assert witness.options["coupling"].engine.bank.filled > 0
+    assert any(losses) == ("latent_weight" in options)
     assert math.isfinite(result.losses[-1])
     assert 0 < result.get_metric("both.realistic.inverse_harmonic_mean_rank") < 1
