@@ -254,7 +254,11 @@ class CurriculumTrainingCallback(TrainingCallback):
         # however short the time is, something is refreshed; the epochs after it pay it back
         least = _LEAST_SECONDS if self._allowance > 0 else 0.0
         left = max((budget.seconds or 0.0) - budget.elapsed, least)
-        refresh = engine.refresh(Budget(units=self.refresh_queries, seconds=None if by_count else left))
+        state = self.coupling.state
+        # with no share of generated negatives, vectors may be scored themselves, but nobody would read the bank
+        read = state is None or state.share > 0
+        units = self.refresh_queries if read else 0
+        refresh = engine.refresh(Budget(units=units, seconds=None if by_count else left))
         metrics = dict(fit.metrics)
         metrics.update(diversity.metrics)
         metrics.update(

@@ -57,6 +57,24 @@ def test_no_latent_loss_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     train(make_loop())
 
 
+@pytest.mark.parametrize(("share", "is_refreshed"), [(0.0, False), (0.25, True)])
+def test_bank_is_refreshed_where_somebody_reads_it(share: float, is_refreshed: bool) -> None:
+    tracker = PythonResultTracker()
+    loop = make_loop("TransE", tracker=tracker, sampler_kwargs=dict(curriculum_kwargs=dict(share=share)))
+    train(loop, num_epochs=2, callbacks_kwargs=dict(latent_weight=0.5, **COUNTED))
+    assert metrics_of(tracker, "latent_loss")[2] > 0
+    assert (metrics_of(tracker, "refreshed")[1] > 0) == is_refreshed
+    assert (last_engine(loop).bank.filled > 0) == is_refreshed
+
+
+def test_latent_loss_of_a_side_that_is_not_corrupted(caplog: pytest.LogCaptureFixture) -> None:
+    tracker = PythonResultTracker()
+    loop = make_loop("TransE", tracker=tracker, sampler_kwargs=dict(corruption_scheme=["tail"]))
+    train(loop, num_epochs=3, callbacks_kwargs=dict(latent_weight=0.5, latent_kinds=["head"], **COUNTED))
+    assert caplog.text.count("latent_kinds=('head',) has no effect") == 1
+    assert not metrics_of(tracker, "latent_loss")
+
+
 def test_latent_loss_with_sub_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """The latent loss is added once for each batch, not once for each of its parts."""
     sizes: list[int] = []

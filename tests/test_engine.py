@@ -25,6 +25,8 @@ from .toys import (
     NUM_CLUSTERS,
     NUM_ENTITIES,
     NUM_RELATIONS,
+    REFERENCE,
+    SHORT_OF_MEMORY,
     clustered_triples,
     known_answers,
     make_space,
@@ -32,9 +34,6 @@ from .toys import (
 )
 
 TRIPLES = clustered_triples()
-REFERENCE = {"kind": "random", "dim": 8}
-#: room for 40 rows of 4 bands with 4 slots
-SHORT_OF_MEMORY = 40 * 4 * 4 * 4 / 2**20
 
 
 def make_engine(**changes: Any) -> GenerationEngine:

@@ -17,13 +17,12 @@ from pykeen_dans.sampling import DiffusionAdaptiveNegativeSampler
 from .toys import (
     NUM_ENTITIES,
     NUM_RELATIONS,
+    REFERENCE,
+    SHORT_OF_MEMORY,
     clustered_triples,
 )
 
 TRIPLES = clustered_triples()
-REFERENCE = {"kind": "random", "dim": 8}
-#: room for 40 rows of 4 bands with 4 slots
-SHORT_OF_MEMORY = 40 * 4 * 4 * 4 / 2**20
 
 
 def make_sampler(**kwargs: Any) -> DiffusionAdaptiveNegativeSampler:

@@ -17,6 +17,10 @@ NUM_ENTITIES = NUM_CLUSTERS * CLUSTER_SIZE
 #: Relation ``r`` leads from each cluster to the ``r + 1``-th one after it
 NUM_RELATIONS = 3
 DIM = 12
+#: A reference embedding that takes no time
+REFERENCE = {"kind": "random", "dim": 8}
+#: MiB, room for 40 rows of 4 bands with 4 slots
+SHORT_OF_MEMORY = 40 * 4 * 4 * 4 / 2**20
 
 
 def clustered_triples(*, num_triples: int = 600, seed: int = 0) -> MappedTriples:
