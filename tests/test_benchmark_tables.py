@@ -147,6 +147,12 @@ class TestQuality:
         rows.append(made_up(Setting("umls-complex", "basic", 3), 0.82))
         assert "| 0.820 (3) | 0.880 (3)" in " ".join(tables.readme_table(rows).split())
         assert "+0.060" in tables.readme_table(rows)
+        # whatever is compared is compared on the seeds that both have
+        rows += [made_up(Setting("umls-complex", "dans-latent", seed), 0.9) for seed in (1, 2, 3, 4)]
+        rows.append(made_up(Setting("umls-complex", "dans-latent-noise", 1), 0.7))
+        (line,) = (line for line in tables.readme_table(rows).splitlines() if "`dans`, latent mode" in line)
+        assert "| 0.900 (3) |" in line
+        assert "| 0.700 (1) " in line
 
     def test_replace_table(self):
         text = f"before\n{pages._BEGIN}\nold\n{pages._END}\nafter"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import pathlib
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import click
 import torch
@@ -72,6 +73,36 @@ def _results(output: pathlib.Path | None, tier: str) -> pathlib.Path:
     if output is not None:
         return output
     return pathlib.Path(tempfile.mkdtemp(prefix="pykeen-dans-benchmarks-")) if tier == "smoke" else RESULTS
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Tell what is wrong with a recipe, a graph or a data set, rather than where it was noticed."""
+    try:
+        yield
+    except (ValueError, data.DataMissingError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _is_chosen(context: click.Context, selector: str) -> bool:
+    """Tell whether something is chosen, rather than all of a tier.
+
+    :param context: the context of the command
+    :param selector: the option that chooses
+
+    :returns: whether it was given
+
+    :raises UsageError: if another option was given that would do nothing
+    """
+    given = {
+        name for name in context.params if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+    chosen = selector in given
+    idle = given & {"tier"} if chosen else given - {"tier", "output", "threads"}
+    if idle:
+        flags = ", ".join(option.opts[0] for option in context.command.params if option.name in idle)
+        raise click.UsageError(f"{flags} does nothing with{'' if chosen else 'out'} --{selector.removesuffix('s')}.")
+    return chosen
 
 
 def _run_part(part: str, tier: str, results: pathlib.Path) -> None:
@@ -156,7 +187,9 @@ def main(
 @tier_option
 @output_option
 @threads_option
+@click.pass_context
 def quality(
+    context: click.Context,
     only: Sequence[str],
     variants: Sequence[str],
     seeds: int,
@@ -171,9 +204,7 @@ def quality(
 ) -> None:
     """Train with several kinds of negatives, and rank test triples, a row for each training."""
     _prepare(threads)
-    if not only:
-        if export is not None:
-            raise click.UsageError("--export needs --only, which names the recipe.")
+    if not _is_chosen(context, "only"):
         _run_part("quality", tier, _results(output, tier))
         return
     settings = trainings.plan(
@@ -184,7 +215,7 @@ def quality(
         filtered=[filtered],
         epochs=epochs,
     )
-    try:
+    with _explained():
         if export is None:
             trainings.execute(settings, output or RESULTS)
             return
@@ -192,8 +223,6 @@ def quality(
         if first is None:
             raise click.UsageError(f"--variant={variants[0]}: {missing(variants[0])}.")
         export.write_text(json.dumps(configuration(first), indent=2) + "\n", encoding="utf-8")
-    except ValueError as error:
-        raise click.ClickException(str(error)) from error
     click.echo(f"Wrote {export}; run it with `pykeen experiments run {export} -d OUT --keep-seed`.")
 
 
@@ -214,7 +243,9 @@ def quality(
 @tier_option
 @output_option
 @threads_option
+@click.pass_context
 def time_(
+    context: click.Context,
     only: Sequence[str],
     variants: Sequence[str],
     seeds: int,
@@ -226,7 +257,7 @@ def time_(
 ) -> None:
     """Measure how long it takes to the rank of 64 uniform negatives."""
     _prepare(threads)
-    if not only:
+    if not _is_chosen(context, "only"):
         _run_part("time", tier, _results(output, tier))
         return
     racers = tuple(dict.fromkeys([curves.REFERENCE, *variants]))
@@ -235,7 +266,8 @@ def time_(
         for seed in range(1, 1 + seeds)
         for recipe in only
     )
-    curves.execute(races, output or RESULTS)
+    with _explained():
+        curves.execute(races, output or RESULTS)
 
 
 @main.command()
@@ -247,7 +279,9 @@ def time_(
 @tier_option
 @output_option
 @threads_option
+@click.pass_context
 def cost(
+    context: click.Context,
     only: Sequence[str],
     variants: Sequence[str],
     number: int,
@@ -259,11 +293,12 @@ def cost(
 ) -> None:
     """Measure hot path, refresh, epochs and memory; with --only, epochs and memory of these recipes."""
     _prepare(threads)
-    if not only:
+    if not _is_chosen(context, "only"):
         _run_part("cost", tier, _results(output, tier))
         return
-    for recipe in only:
-        costs.keep(output or RESULTS, costs.epochs(recipe, variants, num_epochs=epochs, number=number, dim=dim))
+    with _explained():
+        for recipe in only:
+            costs.keep(output or RESULTS, costs.epochs(recipe, variants, num_epochs=epochs, number=number, dim=dim))
 
 
 @main.command(name="scale")
@@ -279,16 +314,23 @@ def cost(
 @tier_option
 @output_option
 @threads_option
+@click.pass_context
 def scale_(
-    graphs: Sequence[str], variants: Sequence[str], tier: str, output: pathlib.Path | None, threads: int
+    context: click.Context,
+    graphs: Sequence[str],
+    variants: Sequence[str],
+    tier: str,
+    output: pathlib.Path | None,
+    threads: int,
 ) -> None:
     """Measure epochs and memory against the size of the graph."""
     _prepare(threads)
-    if not graphs:
+    if not _is_chosen(context, "graphs"):
         _run_part("scale", tier, _results(output, tier))
         return
     sizes = [int(graph) if graph.isdecimal() else graph for graph in graphs]
-    scale.execute(output or RESULTS, graphs=sizes, variants=tuple(dict.fromkeys(["basic", *variants])))
+    with _explained():
+        scale.execute(output or RESULTS, graphs=sizes, variants=tuple(dict.fromkeys(["basic", *variants])))
 
 
 @main.command()
@@ -320,10 +362,8 @@ def check(output: pathlib.Path | None, micro: pathlib.Path | None, write_baselin
 def data_(names: Sequence[str]) -> None:
     """Load data sets, which downloads those that are not there, and tell their sizes."""
     for name in names:
-        try:
+        with _explained():
             click.echo(data.load(name).summary_str())
-        except data.DataMissingError as error:
-            raise click.ClickException(str(error)) from error
 
 
 main.add_command(multimodal)
