@@ -49,10 +49,11 @@ class TestTurns:
         }
         assert interleave(tasks) == {"slow": "slow used 10 s", "fast": "fast used 7 s"}
         lines = log.read_text().splitlines()
-        # a turn is never interrupted
+        # a turn is never interrupted, nor is the time before the first one, in which files are written
         assert [line.replace("begins", "ends") for line in lines[::2]] == lines[1::2]
+        assert [line.split()[0] for line in lines[:4:2]] == ["slow", "fast"]
         # after its first turn, slow has used 5 s, and fast is next until it has used more
-        assert [line.split()[0] for line in lines[::2]] == ["slow", "fast", "fast", "fast", "fast", "fast", "slow"]
+        assert [line.split()[0] for line in lines[4::2]] == ["slow", "fast", "fast", "fast", "fast", "fast", "slow"]
 
     def test_failures(self, tmp_path: pathlib.Path):
         healthy = Task(turns.work, {"name": "a", "costs": [1.0] * 3, "log": str(tmp_path / "log")})
@@ -243,6 +244,24 @@ class TestMeasurements:
         assert done.exit_code == 0, done.output
         assert [path.name for path in tmp_path.iterdir()] == [f"{file}.jsonl"]
         assert len(load(tmp_path / f"{file}.jsonl")) == count
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["quality", "--export", "x.json"], "--export does nothing without --only"),
+            (["quality", "--seeds", "3"], "--seeds does nothing without --only"),
+            (["time", "--factor", "2"], "--factor does nothing without --only"),
+            (["cost", "--dim", "8"], "--dim does nothing without --only"),
+            (["scale", "--variant", "live"], "--variant does nothing without --graph"),
+            (["scale", "--graph", "600", "--tier", "full"], "--tier does nothing with --graph"),
+            (["time", "--only", "umls-conve"], "recipe='umls-conve' is unknown"),
+        ],
+    )
+    def test_options_that_do_nothing_are_refused(self, options: list[str], message: str, tmp_path: pathlib.Path):
+        done = CliRunner().invoke(main, [*options, "--output", str(tmp_path)])
+        assert done.exit_code != 0
+        assert message in " ".join(done.output.split())
+        assert not list(tmp_path.iterdir())
 
     @pytest.mark.slow
     def test_epochs(self, shared_cache: pathlib.Path):

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import time
+from collections.abc import Iterator
 from typing import Any
 
 
+@contextlib.contextmanager
+def noted(log: str, name: str) -> Iterator[None]:
+    """Note when something begins and ends."""
+    for word in ("begins", "ends"):
+        with pathlib.Path(log).open("a") as file:
+            file.write(f"{name} {word}\n")
+        if word == "begins":
+            yield
+
+
 def work(turns: Any, *, name: str, costs: list[float], log: str) -> str:
-    """Pretend to use seconds, and note when each turn begins and ends."""
+    """Make ready, and pretend to use seconds."""
+    # longer than it takes to start another process
+    with noted(log, name):
+        time.sleep(0.5)
     used = 0.0
     for cost in costs:
         turns.wait(used)
-        with pathlib.Path(log).open("a") as file:
-            file.write(f"{name} begins\n")
-        time.sleep(0.01)
+        with noted(log, name):
+            time.sleep(0.01)
         used += cost
-        with pathlib.Path(log).open("a") as file:
-            file.write(f"{name} ends\n")
     return f"{name} used {used:g} s"
 
 
