@@ -3,8 +3,8 @@
 A collapsed generator makes the same few vectors whatever it is asked, and the few entities near them would be pushed
 down by all queries alike. So the entities nearest to generated vectors are counted, and compared with those nearest to
 the vectors of known answers of the same queries, which is what a perfect imitator would make. When there are far fewer,
-the share of generated negatives is lowered in proportion, and training goes on with uniform ones instead. (All of this
-is our choice; the papers do not say what to do.)
+the share of generated negatives is lowered in proportion, and training goes on with uniform ones instead; so is the
+weight of the loss of vectors that are scored themselves. (All of this is our choice; the papers do not say what to do.)
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Diversity:
     :param distinct: the number of distinct entities nearest to generated vectors, as a share of that for known answers
         of the same queries, at most 1; that of the band in which it is least
     :param cosine: the mean cosine between two vectors of a band, for different queries; 1 if all are the same
-    :param false: the share of vectors to which a known answer of the query is nearest. Decoders mask these.
+    :param false: the share of vectors to which a known answer of the query is nearest, among a pool of at most 4,096
+        entities, so that in larger graphs it is less than among all of them. Decoders mask these.
     """
 
     distinct: float

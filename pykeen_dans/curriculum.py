@@ -47,9 +47,9 @@ __all__ = [
     "curriculum_resolver",
 ]
 
-#: The share of generated negatives at the easy and at the hard end, where nothing else is asked for. On CoDEx-S
-#: (ComplEx, NSSA, 8 negatives, 20 epochs, seed 0), validation MRR was .359 with none, .337 where the share grew from 0
-#: to .5, .362 with .25 throughout, and .367 where it fell from .5 to 0.
+#: The share of generated negatives at the easy and at the hard end, where nothing else is asked for. It falls, as
+#: harder ones are wrong more often: on the validation triples of CoDEx-S this did better than a constant or a growing
+#: share (``benchmarks/results/validation_trials.jsonl``).
 DEFAULT_SHARE = (0.5, 0.0)
 #: The factor of the loss' margin at equally spaced hardness, easy first
 DEFAULT_MARGINS = (1.0, 0.85, 0.7, 0.55)

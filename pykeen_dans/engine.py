@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: The smallest spread where no model tells how hard candidates are, and the bank is never refreshed: on CoDEx-S, a
-#: spread of .1 cost .03 MRR then
+#: The smallest spread where no model tells how hard candidates are, and the bank is never refreshed: the same few ids
+#: would be pushed down throughout training
 _ALONE_SPREAD = 0.3
 #: The number of queries that are generated for at once
 _CHUNK = 1024
@@ -100,7 +100,8 @@ class GenerationEngine:
         )
         self.space: EntitySpace | None = None
         self.generator: Generator | None = None
-        #: the factor of the share of generated negatives, less than 1 while the generator is collapsed
+        #: the factor of the share of generated negatives, and of the latent loss, less than 1 while the generator is
+        #: collapsed
         self.trust = 1.0
         self._least_trust = 1.0
         #: generated ids that samplers asked for, and those of them that stayed uniform, shared with worker processes
@@ -327,7 +328,8 @@ class GenerationEngine:
         if trust < 1.0 <= self._least_trust:
             logger.warning(
                 "The generator has collapsed: its vectors are near to %.1f %% of the entities that true answers are "
-                "near to, less than min_distinct=%s; the share of generated negatives is lowered while this is so.",
+                "near to, less than min_distinct=%s; the share of generated negatives, and the weight of the latent "
+                "loss, is lowered while this is so.",
                 100 * diversity.distinct,
                 threshold,
             )

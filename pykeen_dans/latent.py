@@ -23,6 +23,7 @@ from .curriculum import CurriculumState
 from .engine import GenerationEngine
 from .generation.combination import RotationCombination, TranslationCombination, combination_for
 from .generation.space import forget_cached_vectors
+from .sampling.reading import reading_plan
 from .validation import validate_choice
 
 if TYPE_CHECKING:
@@ -115,14 +116,15 @@ class LatentLoss:
         hardness = torch.multinomial(torch.tensor(weights), self.num_negatives, replacement=True)
         factors = (self.adaptive and state.margin_factors) or (state.margin_factor,) * len(weights)
         margins = margin * torch.tensor(factors)[hardness]
-        # in the place of each kind, the pathways take turns
-        num_ways = engine.settings.num_ways
         kinds = self.kinds_of(engine)
-        places = hardness * num_ways + torch.arange(self.num_negatives) // max(1, len(kinds)) % num_ways
+        of_kind, of_way = self._turns(num_kinds=len(kinds), way_shares=engine.settings.way_shares)
+        places = hardness * engine.settings.num_ways + of_way
+        # a collapsed generator is trusted less, as in the share of what is read from the bank
+        weight = self.weight * engine.trust
         total = 0.0
-        for turn, kind in enumerate(kinds):
-            turns = slice(turn, None, len(kinds))
-            chosen = places[turns]
+        for number, kind in enumerate(kinds):
+            mine = of_kind == number
+            chosen = places[mine]
             rows = _queries_of(engine, positives.cpu(), _KINDS[kind])
             known = (rows >= 0).all(dim=0)
             if len(chosen) == 0 or not bool(known.any()):
@@ -134,13 +136,22 @@ class LatentLoss:
                 for side, of_side in zip(_KINDS[kind], rows, strict=True)
             }
             positive, negative = _scores(model, positives[known].to(model.device), vectors)
-            error = self._error(positive, negative, margin=margin, margins=margins[turns].to(negative.device))
-            error = self.weight * len(chosen) / self.num_negatives * error
+            error = self._error(positive, negative, margin=margin, margins=margins[mine].to(negative.device))
+            error = weight * len(chosen) / self.num_negatives * error
             error.backward()
             total += error.item()
         # the batch's own loss has the regularisation already
         model.collect_regularization_term()
         return total
+
+    def _turns(self, *, num_kinds: int, way_shares: tuple[float, ...]) -> tuple[LongTensor, LongTensor]:
+        """Tell what each vector replaces, and from which pathway it is, shapes: (num_negatives,).
+
+        Where there are fewer vectors than kinds or pathways, another batch has the others.
+        """
+        plan = reading_plan(num_columns=self.num_negatives, num_sides=max(1, num_kinds), way_shares=way_shares)
+        readers = plan.readers[torch.randint(len(plan.readers), size=())]
+        return readers // len(way_shares), readers % len(way_shares)
 
     def _error(
         self, positive: FloatTensor, negative: FloatTensor, *, margin: float, margins: FloatTensor

@@ -38,6 +38,11 @@ class EngineSettings:
     num_levels: int = 1
     #: factors of the curriculum's weight of each band, None for all alike
     preferences: tuple[float, ...] | None = None
-    #: the number of pathways of the generator; each hardness level has a band, and a target, for each of them
-    num_ways: int = 1
+    #: the share of each pathway of the generator; each hardness level has a band, and a target, for each of them
+    way_shares: tuple[float, ...] = (1.0,)
     min_distinct: float = DEFAULT_MIN_DISTINCT
+
+    @property
+    def num_ways(self) -> int:
+        """The number of pathways of the generator."""
+        return len(self.way_shares)

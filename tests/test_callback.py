@@ -6,7 +6,6 @@ import collections
 import csv
 import itertools
 import pathlib
-import types
 from typing import Any
 
 import pytest
@@ -17,13 +16,12 @@ from pykeen.stoppers import EarlyStopper
 from pykeen.trackers import PythonResultTracker
 from pykeen.training import SLCWATrainingLoop
 
-from pykeen_dans import CurriculumTrainingCallback, DANSKGCTrainingLoop, callbacks
+from pykeen_dans import CurriculumTrainingCallback, DANSKGCTrainingLoop
 from pykeen_dans.curriculum import curriculum_resolver
 from pykeen_dans.engine import GenerationEngine
-from pykeen_dans.generation import base as generation_base
 from pykeen_dans.generation.diffusion import DiffusionGenerator
 
-from .trainings import COUNTED, Hook, last_engine, make_loop, metrics_of, run_pipeline, train
+from .trainings import COUNTED, Clock, Hook, last_engine, make_loop, metrics_of, run_pipeline, slow_batches, train
 from .utils import SMALL, training_of
 
 pytestmark = pytest.mark.usefixtures("shared_cache", "no_engines")
@@ -161,33 +159,6 @@ def test_no_budget() -> None:
     assert metrics_of(tracker, "refreshed") == {1: 0, 2: 0, 3: 0}
     assert not any(metrics_of(tracker, "fit_steps").values())
     assert metrics_of(tracker, "fallback") == {1: 1, 2: 1, 3: 1}
-
-
-class Clock:
-    """A clock on which only those things take time that are told how long they take."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        # beware of a loop until some time is over, in which nothing takes time
-        self.now = 0.0
-        self.patch = monkeypatch
-        module = types.SimpleNamespace(perf_counter=lambda: self.now)
-        monkeypatch.setattr(callbacks, "time", module)
-        monkeypatch.setattr(generation_base, "time", module)
-
-    def takes(self, cls: type, name: str, seconds: float) -> None:
-        """Let each call of a method take so many seconds."""
-        method = getattr(cls, name)
-
-        def slow(instance: Any, *args: Any, **kwargs: Any) -> Any:
-            self.now += seconds
-            return method(instance, *args, **kwargs)
-
-        self.patch.setattr(cls, name, slow)
-
-
-def slow_batches(clock: Clock) -> Hook:
-    """Let each batch take a second. Nations has 7 in an epoch."""
-    return Hook("post_batch", lambda _: clock.__setattr__("now", clock.now + 1))
 
 
 @pytest.mark.parametrize("budget", [0.1, 0.5, 2.0])

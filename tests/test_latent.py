@@ -118,10 +118,8 @@ def expected_error(
     return total / vectors.shape[:2].numel()
 
 
-@pytest.mark.parametrize(("num_negatives", "sides"), [(1, [HEAD]), (2, [HEAD, TAIL]), (5, [HEAD, TAIL])])
-def test_value_and_gradient_are_those_of_the_definition(
-    monkeypatch: pytest.MonkeyPatch, num_negatives: int, sides: list[int]
-) -> None:
+@pytest.mark.parametrize("num_negatives", [1, 2, 5])
+def test_value_and_gradient_are_those_of_the_definition(monkeypatch: pytest.MonkeyPatch, num_negatives: int) -> None:
     model = make_model(scoring_fct_norm=2)
     assert isinstance(model, TransE)
     engine = make_engine(model)
@@ -140,12 +138,13 @@ def test_value_and_gradient_are_those_of_the_definition(
     )
     actual = gradients(model)
     model.zero_grad()
-    # the same bands again; heads and tails take turns
+    # the same bands again; heads and tails take turns, of which either may be first
     torch.manual_seed(5)
     bands = torch.multinomial(torch.tensor(STATE.weights), num_negatives, replacement=True)
+    first = int(torch.randint(2, size=()))
     expected = torch.zeros((), dtype=torch.double)
-    for vectors, side in zip(made, sides, strict=True):
-        chosen = bands[side::2]
+    for vectors, side in zip(made, [first] if num_negatives == 1 else [HEAD, TAIL], strict=True):
+        chosen = bands[side ^ first :: 2]
         expected = expected + 0.3 * len(chosen) / num_negatives * expected_error(
             model, positives, vectors[:, chosen], side, margin=3.0 * 0.5
         )
@@ -194,6 +193,56 @@ def test_vectors_come_from_the_bands_that_the_curriculum_asks_for(monkeypatch: p
         state = CurriculumState(weights=weights, share=0.25, margin_factor=1.0)
         value = loss.add_gradient(model=model, loss=LOSS, engine=engine, positives=TRIPLES[:6], state=state)
         assert (value > 0) == is_positive
+
+
+@pytest.mark.parametrize("way_shares", [(0.0, 1.0), (0.25, 0.75), (0.5, 0.5)])
+def test_pathways_have_their_shares(monkeypatch: pytest.MonkeyPatch, way_shares: tuple[float, ...]) -> None:
+    model = make_model(scoring_fct_norm=2)
+    engine = make_engine(model)
+    monkeypatch.setattr(engine, "settings", dataclasses.replace(engine.settings, way_shares=way_shares))
+    # a vector of the first pathway is as good as can be, with an error of 1, one of the second is far away, with none
+    far = torch.tensor([0.0, 1e3])[None, :, None].expand(6, 2, 4)
+    monkeypatch.setattr(engine, "generate", lambda rows: far[: len(rows)])
+    monkeypatch.setattr(
+        LatentLoss,
+        "_error",
+        lambda self, positive, negative, **_: (negative > -100.0).float().mean() + 0 * positive.sum(),
+    )
+    state = CurriculumState(weights=(1.0,), share=0.25, margin_factor=1.0)
+    torch.manual_seed(0)
+    # also where one batch has fewer vectors than there are pathways
+    for num_negatives in (1, 2, 6):
+        loss = LatentLoss(weight=1.0, num_negatives=num_negatives, kinds=["tail"])
+        values = [
+            loss.add_gradient(model=model, loss=LOSS, engine=engine, positives=TRIPLES[:6], state=state)
+            for _ in range(400)
+        ]
+        assert sum(values) / 400 == pytest.approx(way_shares[0], abs=0.08)
+
+
+@pytest.mark.parametrize("num_negatives", [1, 2, 3])
+def test_kinds_take_turns_from_batch_to_batch(num_negatives: int) -> None:
+    loss = LatentLoss(weight=1.0, num_negatives=num_negatives, kinds=["head", "tail", "both"])
+    counts = torch.zeros(3)
+    for _ in range(600):
+        of_kind, _ = loss._turns(num_kinds=3, way_shares=(1.0,))
+        assert len(set(of_kind.tolist())) == num_negatives
+        counts += torch.bincount(of_kind, minlength=3)
+    assert (counts / counts.sum()).tolist() == pytest.approx([1 / 3] * 3, abs=0.06)
+
+
+def test_a_collapsed_generator_is_trusted_less() -> None:
+    model = make_model(scoring_fct_norm=2)
+    engine = make_engine(model)
+    loss = LatentLoss(weight=1.0, num_negatives=4)
+    values = []
+    state = engine.random.get_state()
+    for trust in (1.0, 0.25):
+        torch.manual_seed(0)
+        engine.random.set_state(state)
+        engine.trust = trust
+        values.append(loss.add_gradient(model=model, loss=LOSS, engine=engine, positives=TRIPLES[:6], state=STATE))
+    assert values[1] == pytest.approx(0.25 * values[0])
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,15 +11,19 @@ import torch
 from pykeen.models import Model, model_resolver
 from pykeen.trackers import PythonResultTracker
 from pykeen.training import SLCWATrainingLoop
+from pykeen.training.callbacks import TrainingCallback
 from torch import Tensor
 
 from pykeen_dans import CurriculumTrainingCallback, DANSTrainingLoop, TwoWayGANNegativeSampler, coupling
 from pykeen_dans.bank import HEAD, TAIL
 from pykeen_dans.coupling import Coupling
+from pykeen_dans.engine import GenerationEngine
 from pykeen_dans.generation.gan import TwoWayGANGenerator
 from pykeen_dans.generation.space import live_space
+from pykeen_dans.latent import LatentLoss
 from pykeen_dans.sampling.reading import reading_plan
 
+from .trainings import Clock, slow_batches
 from .utils import SMALL_GAN, from_bank, is_training, make_gan_sampler, training_of
 
 pytestmark = pytest.mark.usefixtures("shared_cache", "no_engines")
@@ -200,11 +205,12 @@ def train(
     *,
     epochs: int = 3,
     callback_kwargs: dict[str, Any] | None = None,
+    callbacks: Sequence[TrainingCallback] | None = None,
     cls: type[SLCWATrainingLoop] = SLCWATrainingLoop,
     model_kwargs: dict[str, Any] | None = None,
     **kwargs: Any,
 ) -> tuple[SLCWATrainingLoop, PythonResultTracker]:
-    """Train a small model with the callback."""
+    """Train a small model with the callback, or with others."""
     factory = training_of("nations")
     if not isinstance(model, Model):
         model = model_resolver.make(
@@ -226,7 +232,8 @@ def train(
         batch_size=256,
         use_tqdm=False,
         pin_memory=False,
-        callbacks=CurriculumTrainingCallback(**(callback_kwargs or dict(fit_steps=2, refresh_queries=2_000))),
+        callbacks=callbacks
+        or CurriculumTrainingCallback(**(callback_kwargs or dict(fit_steps=2, refresh_queries=2_000))),
     )
     return loop, tracker
 
@@ -255,18 +262,24 @@ def test_training_loop() -> None:
     assert metrics_of(tracker, 3)["fallback"] < 0.1
 
 
-def test_generator_trains_within_its_budget() -> None:
+def test_generator_trains_within_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     """By default, the time between epochs is a fifth of theirs; what is too much is paid back by later epochs."""
-    _, tracker = train(epochs=12, callback_kwargs={})
-    spent = [metrics_of(tracker, epoch).get("fit_seconds", 0.0) for epoch in range(1, 13)]
-    assert sum(spent) > 0
-    for epoch in range(1, 13):
-        metrics = metrics_of(tracker, epoch)
-        assert metrics.get("fit_seconds", 0.0) <= metrics["overhead_seconds"]
+    clock = Clock(monkeypatch)
+    clock.takes(TwoWayGANGenerator, "_training_step", 0.3)
+    clock.takes(GenerationEngine, "propose", 0.3)
+    callback = CurriculumTrainingCallback()
+    _, tracker = train(epochs=20, callbacks=[slow_batches(clock), callback])
+    in_epochs = clock.now - callback.overhead_seconds
+    # Nations has 7 batches of a second each
+    assert in_epochs == pytest.approx(20 * 7)
+    # the last pieces may be too long
+    assert 0.1 * in_epochs < callback.overhead_seconds < 0.2 * in_epochs + 0.9
+    trained = sum(metrics_of(tracker, epoch).get("fit_seconds", 0.0) for epoch in range(1, 21))
+    assert 0 < trained < callback.overhead_seconds
 
 
 def test_enriched_vectors_of_an_encoder() -> None:
-    """With RGCN, the vectors of generation are the encoder's output, and the encoder is trained nevertheless."""
+    """With RGCN, the vectors of generation are the encoder's output."""
     kwargs = dict(num_layers=1, decomposition="bases", decomposition_kwargs=dict(num_bases=2))
     loop, _ = train("RGCN", model_kwargs=kwargs)
     engine = loop.negative_sampler_kwargs["coupling"].engine
@@ -294,10 +307,20 @@ def test_models(model: str) -> None:
     assert (shifts.abs().sum() > 0) != engine.space.combines
 
 
-def test_latent_mode() -> None:
-    """As in the paper, fakes may be scored themselves; they come without gradient, from both pathways."""
+def test_latent_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the paper, fakes may be scored themselves; they come without gradient, from both pathways alike."""
+    ways: list[int] = []
+    turns = LatentLoss._turns
+
+    def watch(self: LatentLoss, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        kinds, of_way = turns(self, **kwargs)
+        ways.extend(of_way.tolist())
+        return kinds, of_way
+
+    monkeypatch.setattr(LatentLoss, "_turns", watch)
     loop, tracker = train(callback_kwargs=dict(fit_steps=2, refresh_queries=100, latent_weight=0.5))
     assert metrics_of(tracker, 3)["latent_loss"] > 0
+    assert ways.count(ENTITY) == ways.count(RELATION) > 0
     engine = loop.negative_sampler_kwargs["coupling"].engine
     vectors = engine.generate(torch.arange(5))
     assert vectors.shape == (5, 4, 8)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from pykeen.models import Model, model_resolver
 from pykeen.pipeline import PipelineResult, pipeline
@@ -13,7 +15,9 @@ from pykeen.training import SLCWATrainingLoop
 from pykeen.training.callbacks import TrainingCallback
 from pykeen.triples import CoreTriplesFactory
 
+from pykeen_dans import callbacks
 from pykeen_dans.engine import GenerationEngine
+from pykeen_dans.generation import base as generation_base
 
 from .utils import SMALL, training_of
 
@@ -101,3 +105,30 @@ class Hook(TrainingCallback):
     def __init__(self, name: str, function: Callable[[TrainingCallback], Any]) -> None:
         super().__init__()
         setattr(self, name, lambda **kwargs: function(self))
+
+
+class Clock:
+    """A clock on which only those things take time that are told how long they take."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        # beware of a loop until some time is over, in which nothing takes time
+        self.now = 0.0
+        self.patch = monkeypatch
+        module = types.SimpleNamespace(perf_counter=lambda: self.now)
+        monkeypatch.setattr(callbacks, "time", module)
+        monkeypatch.setattr(generation_base, "time", module)
+
+    def takes(self, cls: type, name: str, seconds: float) -> None:
+        """Let each call of a method take so many seconds."""
+        method = getattr(cls, name)
+
+        def slow(instance: Any, *args: Any, **kwargs: Any) -> Any:
+            self.now += seconds
+            return method(instance, *args, **kwargs)
+
+        self.patch.setattr(cls, name, slow)
+
+
+def slow_batches(clock: Clock) -> Hook:
+    """Let each batch take a second. Nations has 7 in an epoch."""
+    return Hook("post_batch", lambda _: clock.__setattr__("now", clock.now + 1))

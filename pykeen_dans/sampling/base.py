@@ -65,7 +65,8 @@ class GeneratedNegativeSampler(NegativeSampler):
     :param targets: the target rank percentile of each hardness band under the live model, easy first
     :param min_spread: the smallest share of all entities, those nearest to a generated vector, that is drawn from
     :param min_distinct: the diversity of what is generated, in [0, 1], below which a generator counts as collapsed and
-        the share of generated negatives is lowered in proportion, see :mod:`pykeen_dans.collapse`. 0 never does that.
+        the share of generated negatives (and the weight of the callback's latent loss) is lowered in proportion, see
+        :mod:`pykeen_dans.collapse`. 0 never does that.
     :param num_slots: the number of ids kept for each query and band
     :param memory: the upper limit of the bank, in MiB
     :param decoder: the decoder, see :data:`pykeen_dans.generation.decoder.decoder_resolver`
@@ -164,7 +165,7 @@ class GeneratedNegativeSampler(NegativeSampler):
         self.curriculum = make_by_name("curriculum", curriculum_resolver, curriculum, curriculum_kwargs)
         settings = EngineSettings(
             targets=tuple(target for target in targets for _ in range(num_ways)),
-            num_ways=num_ways,
+            way_shares=self.way_shares,
             min_distinct=validate_share("min_distinct", min_distinct),
             min_spread=min_spread,
             num_slots=num_slots,

@@ -52,7 +52,7 @@ class TwoWayGANNegativeSampler(GeneratedNegativeSampler):
         "curriculum": {"type": "categorical", "choices": ["exponential", "linear", "constant", "reversed"]},
         "num_slots": {"type": int, "low": 4, "high": 7, "scale": "power_two"},  # [16, 128]
         "sigma": {"type": float, "low": 1e-3, "high": 1.0, "log": True},
-        "film_weight": {"type": float, "low": 1e-6, "high": 1e-3, "log": True},
+        "film_weight": {"type": float, "low": 1e-4, "high": 1e2, "log": True},
         "pathway_weight": {"type": float, "low": 0.0, "high": 1.0, "q": 0.25},
         "conditional": {"type": bool},
         "generator_learning_rate": {"type": float, "low": 1e-4, "high": 1e-2, "log": True},
