@@ -216,11 +216,21 @@ class GenerationEngine:
 
         :returns: shape: (n, num_bands, ...) vectors in the model's own space
         """
-        latent, spaces = self._latent(rows)
+        latent, spaces = self.generate_standardised(rows)
         return torch.stack([space.restore(latent[:, band]) for band, space in enumerate(spaces)], dim=1)
 
-    def _latent(self, rows: LongTensor, random: torch.Generator | None = None) -> tuple[Tensor, Sequence[EntitySpace]]:
-        """Generate standardised vectors for queries, and tell the space of each band."""
+    def generate_standardised(
+        self, rows: LongTensor, random: torch.Generator | None = None
+    ) -> tuple[Tensor, Sequence[EntitySpace]]:
+        """Generate vectors for queries, as decoders take them.
+
+        :param rows: shape: (n,) positions of queries in the index
+        :param random: the source of randomness, default: the engine's own
+
+        :returns: shape: (n, num_bands, dim) standardised vectors, and the space of each band
+
+        :raises ValueError: if there is no space yet
+        """
         if self.generator is None or self.space is None:
             raise ValueError("space is not set: call enter(space) before anything is generated.")
         queries = self.index.select(rows)
@@ -236,7 +246,17 @@ class GenerationEngine:
 
         :returns: shape: (n, num_bands, num_slots) entity ids, -1 where a query has no candidate
         """
-        latent, spaces = self._latent(rows)
+        return self.decode(rows, *self.generate_standardised(rows))
+
+    def decode(self, rows: LongTensor, latent: Tensor, spaces: Sequence[EntitySpace]) -> LongTensor:
+        """Find entities near generated vectors.
+
+        :param rows: shape: (n,) positions of queries in the index
+        :param latent: shape: (n, num_bands, dim) standardised vectors that were generated for them
+        :param spaces: the space of each band
+
+        :returns: shape: (n, num_bands, num_slots) entity ids, -1 where a query has no candidate
+        """
         return self.decoder(
             latent,
             spaces=spaces,
@@ -321,7 +341,7 @@ class GenerationEngine:
         # always the same sample, and nothing else is drawn differently for it
         random = torch.Generator().manual_seed(self.settings.seed)
         rows = torch.randint(self.index.num_queries, size=(num_queries,), generator=random)
-        latent, spaces = self._latent(rows, random)
+        latent, spaces = self.generate_standardised(rows, random)
         diversity = measure_diversity(latent, spaces=spaces, index=self.index, rows=rows, random=random)
         threshold = self.settings.min_distinct
         trust = min(1.0, diversity.distinct / threshold) if threshold > 0 else 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 import pytest
 
@@ -178,6 +179,17 @@ class TestBars:
         level = recipe_levels(rows)[0]
         assert (level.recipe, level.mrr, level.reached, level.selected) == ("umls-rotate", 0.96, "no", True)
 
+    def test_earlier_recipes_do_not_count_and_seeds_count_once(self):
+        rows = [
+            made_up(Setting("umls-complex", "live", 1), 0.90, valid_mrr=0.90),
+            made_up(Setting("umls-complex", "live", 1), 0.92, valid_mrr=0.90),
+            made_up(Setting("umls-complex", "live", 2), 0.94, valid_mrr=0.90),
+            made_up(Setting("umls-rotate", "live", 1), 0.99, valid_mrr=0.99) | {"shared": "another recipe"},
+            made_up(Setting("umls-rotate", "live", 2), 0.99, valid_mrr=0.99) | {"options": "other defaults"},
+        ]
+        level = recipe_levels(rows)[0]
+        assert (level.recipe, level.num_seeds, level.mrr) == ("umls-complex", 2, pytest.approx(0.93))
+
     def test_nothing_is_selected_without_validation(self):
         rows = [
             made_up(Setting("umls-complex", "live", 1), 0.98),
@@ -215,6 +227,12 @@ class TestBars:
         assert found.best["family-rotate"] == pytest.approx(3.1 / 9)
         assert found.best["umls-rotate"] < HEADLINE_RATIO
         assert headline(rows[:-2]).verdict == "not measured on enough data sets and models"
+
+    @pytest.mark.parametrize("change", [{"num_negatives": 20}, {"shared": "another recipe"}, {"options": "others"}])
+    def test_headline_is_about_eight_negatives_of_the_present_recipes(self, change: dict[str, Any]):
+        first, second = race_rows("umls-complex", live=1.0)
+        assert headline([first, second]).reached["umls"] == ["complex"]
+        assert headline([first, second | change]).measured["umls"] == []
 
     def test_headline_takes_the_median_of_runs(self):
         rows = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import logging
@@ -15,10 +16,10 @@ from click.testing import CliRunner
 from pykeen.experiments.cli import experiments
 from pykeen.experiments.validate import get_configuration_errors
 from pykeen.sampling import negative_sampler_resolver
-from suite import data, quality, regression, variants
+from suite import configurations, cost, data, quality, regression, variants
 from suite.cli import main
 from suite.configurations import DATASETS, LOSSES, MODELS, Setting, configuration, options_digest, shared_digest
-from suite.rows import RESULTS, append, digest, environment, load
+from suite.rows import RESULTS, append, default_folder, digest, environment, load
 from suite.tiers import TIERS
 from suite.variants import VARIANTS, Variant, available, missing
 
@@ -83,6 +84,18 @@ class TestConfigurations:
         assert set(pipeline["negative_sampler_kwargs"]) <= {*inspect.signature(cls.__init__).parameters, *base}
         assert pipeline["negative_sampler_kwargs"]["num_negs_per_pos"] == (VARIANTS[name].num_negatives or 8)
         assert json.loads(json.dumps(pipeline)) == pipeline
+
+    def test_shipped_negatives_are_those_of_the_recipe(self, monkeypatch: pytest.MonkeyPatch):
+        setting = Setting("umls-complex-dans", "shipped", 1)
+        for change in ({"filtered": True}, {"num_negatives": 8}):
+            with pytest.raises(ValueError, match=r"variant='shipped' has the negatives of the recipe"):
+                configuration(dataclasses.replace(setting, **change))
+        # a row of another recipe is not taken for one of this
+        before = options_digest(setting)
+        recipe = configurations.load_recipe("umls-complex-dans")
+        recipe["pipeline"]["negative_sampler_kwargs"]["sigma"] = 0.5
+        monkeypatch.setattr(configurations, "load_recipe", lambda name: recipe)
+        assert options_digest(setting) != before
 
     def test_variants_differ_in_negatives_alone(self):
         first, second = (configuration(Setting("umls-complex", name, 1))["pipeline"] for name in ("basic", "no-dam"))
@@ -315,3 +328,27 @@ class TestRegression:
         regression.write_baseline({"a": 1.23456}, path)
         regression.write_baseline({"b": 2.0}, path)
         assert regression.load_baseline(path) == {"a": 1.235, "b": 2.0}
+
+
+def test_costs_of_data_that_is_missing_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+):
+    def missing_data(name: str, **_: object):
+        raise data.DataMissingError(f"{name} is not here")
+
+    monkeypatch.setattr(data, "load", missing_data)
+    monkeypatch.setattr(cost, "refresh_stages", lambda dataset: iter([{"what": "refresh", "seed": 7}]))
+    sizes = {"batch_sizes": (4,), "numbers": (1,), "rounds": 1}
+    kwargs = {"trainings": {"wn18rr-complex": 1}, "number": 1, "variants": ["live"]}
+    assert cost.execute(tmp_path, dataset="codexsmall", **sizes, **kwargs) == 1
+    (row,) = load(tmp_path / cost.FILE)
+    assert (row["what"], row["seed"]) == ("refresh", 7)
+    assert {"versions", "device", "wall_seconds"} <= set(row)
+    for name in ("codexsmall, hot path", "wn18rr-complex"):
+        assert f"The costs of {name} are left out" in caplog.text
+
+
+@pytest.mark.parametrize("has_gpu", [False, True])
+def test_rows_of_a_gpu_are_kept_apart(has_gpu: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: has_gpu)
+    assert default_folder() == (RESULTS / "gpu" if has_gpu else RESULTS)

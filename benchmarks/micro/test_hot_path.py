@@ -1,4 +1,4 @@
-"""Micro benchmarks: drawing negatives, reading the bank, and searching the index.
+"""Micro benchmarks: drawing negatives, by all samplers alike.
 
 pytest benchmarks/micro --benchmark-json=micro.json
 """

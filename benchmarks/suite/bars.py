@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .configurations import DATASETS
+from .configurations import DATASETS, Setting, is_present
 from .curves import ratios, runs
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
 
 #: The share of the time of 64 uniform negatives in which 8 live ones must reach their rank
 HEADLINE_RATIO = 1 / 3
+HEADLINE_NEGATIVES = 8
 #: ... on so many data sets, with so many models on each
 HEADLINE_DATASETS, HEADLINE_MODELS = 4, 2
 #: The mean reciprocal rank on test triples that a shipped recipe must reach on each data set
@@ -76,15 +77,16 @@ def recipe_levels(rows: Iterable[Mapping[str, Any]]) -> list[Level]:
 
     :returns: one level or more for each data set, in the order of the bars
     """
-    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
+    groups: dict[tuple[Any, ...], dict[int, Mapping[str, Any]]] = defaultdict(dict)
     for row in rows:
         plain = row.get("loss_name", "nssa") == "nssa" and not row.get("filtered", False)
-        if row["variant"] in _CANDIDATES and plain:
-            key = (row["recipe"], row["variant"], row["num_epochs"], row["num_negatives"], row.get("shared"))
-            groups[key].append(row)
+        # what was trained with an earlier recipe, or with earlier defaults, is none of the shipped ones
+        if plain and row["variant"] in _CANDIDATES and is_present(row, _setting_of(row)):
+            # of several rows with one seed, the last
+            groups[row["recipe"], row["variant"], row["num_epochs"], row["num_negatives"]][row["seed"]] = row
     levels = []
     for dataset, bar in RECIPE_BARS.items():
-        own = [group for key, group in groups.items() if key[0].partition("-")[0] == dataset]
+        own = [list(group.values()) for key, group in groups.items() if key[0].partition("-")[0] == dataset]
         validated = [group for group in own if all("valid_mrr" in row for row in group)]
         if validated:
             best = max(validated, key=lambda group: statistics.fmean(row["valid_mrr"] for row in group))
@@ -94,6 +96,11 @@ def recipe_levels(rows: Iterable[Mapping[str, Any]]) -> list[Level]:
         else:
             levels.append(Level(dataset, bar))
     return levels
+
+
+def _setting_of(row: Mapping[str, Any]) -> Setting:
+    """Tell the setting of a row with the recipe's own loss."""
+    return Setting(row["recipe"], row["variant"], row["seed"], epochs=row["num_epochs"])
 
 
 def _level(dataset: str, bar: float, group: Sequence[Mapping[str, Any]], *, selected: bool) -> Level:
@@ -145,7 +152,11 @@ def headline(rows: Iterable[Mapping[str, Any]], *, variant: str = "live") -> Hea
     """
     found: dict[str, list[float]] = defaultdict(list)
     for run in runs(rows):
-        entries = {row["entry"] for row in run if row["variant"] == variant}
+        if not all(is_present(row, _setting_of(row)) for row in run):
+            continue
+        entries = {
+            row["entry"] for row in run if row["variant"] == variant and row["num_negatives"] == HEADLINE_NEGATIVES
+        }
         values = [value for entry, value in ratios(run).items() if entry in entries]
         if values:
             found[run[0]["recipe"]].append(min((v for v in values if v is not None), default=float("inf")))

@@ -19,7 +19,7 @@ from . import quality as trainings
 from .configurations import LOSSES, configuration
 from .multimodal import tables as multimodal_tables
 from .multimodal.cli import multimodal
-from .rows import RESULTS, load
+from .rows import RESULTS, default_folder, load
 from .tiers import TIERS
 from .training import quiet
 from .variants import VARIANTS, missing
@@ -72,7 +72,7 @@ def _results(output: pathlib.Path | None, tier: str) -> pathlib.Path:
     """Choose the folder of the result files. What means nothing is not kept with the source."""
     if output is not None:
         return output
-    return pathlib.Path(tempfile.mkdtemp(prefix="pykeen-dans-benchmarks-")) if tier == "smoke" else RESULTS
+    return pathlib.Path(tempfile.mkdtemp(prefix="pykeen-dans-benchmarks-")) if tier == "smoke" else default_folder()
 
 
 @contextlib.contextmanager
@@ -217,7 +217,7 @@ def quality(
     )
     with _explained():
         if export is None:
-            trainings.execute(settings, output or RESULTS)
+            trainings.execute(settings, output or default_folder())
             return
         first = next(settings, None)
         if first is None:
@@ -267,7 +267,7 @@ def time_(
         for recipe in only
     )
     with _explained():
-        curves.execute(races, output or RESULTS)
+        curves.execute(races, output or default_folder())
 
 
 @main.command()
@@ -298,7 +298,9 @@ def cost(
         return
     with _explained():
         for recipe in only:
-            costs.keep(output or RESULTS, costs.epochs(recipe, variants, num_epochs=epochs, number=number, dim=dim))
+            costs.keep(
+                output or default_folder(), costs.epochs(recipe, variants, num_epochs=epochs, number=number, dim=dim)
+            )
 
 
 @main.command(name="scale")
@@ -330,14 +332,14 @@ def scale_(
         return
     sizes = [int(graph) if graph.isdecimal() else graph for graph in graphs]
     with _explained():
-        scale.execute(output or RESULTS, graphs=sizes, variants=tuple(dict.fromkeys(["basic", *variants])))
+        scale.execute(output or default_folder(), graphs=sizes, variants=tuple(dict.fromkeys(["basic", *variants])))
 
 
 @main.command()
 @output_option
 def tables(output: pathlib.Path | None) -> None:
     """Write tables and figures, from result files alone."""
-    _write(output or RESULTS)
+    _write(output or default_folder())
 
 
 @main.command()
@@ -346,7 +348,7 @@ def tables(output: pathlib.Path | None) -> None:
 @click.option("--write-baseline", is_flag=True, help="Keep the ratios, instead of a check.")
 def check(output: pathlib.Path | None, micro: pathlib.Path | None, write_baseline: bool) -> None:
     """Compare ratios to basic with those that were kept, and fail where one is larger."""
-    results = output or RESULTS
+    results = output or default_folder()
     if not write_baseline:
         _check(results, micro)
         return

@@ -11,6 +11,7 @@ import copy
 import dataclasses
 import functools
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from class_resolver import ClassResolver
@@ -33,6 +34,7 @@ __all__ = [
     "base_recipe",
     "configuration",
     "configuration_to_run",
+    "is_present",
     "options_digest",
     "shared_digest",
     "spelled_out",
@@ -258,6 +260,11 @@ def _as_shipped(recipe: dict[str, Any], setting: Setting) -> dict[str, Any]:
             f"variant={setting.variant!r} needs a shipped recipe, and there is none of {setting.recipe!r}; choose one "
             f"of {recipe_names()}."
         )
+    if setting.filtered or setting.num_negatives is not None:
+        raise ValueError(
+            f"variant={setting.variant!r} has the negatives of the recipe; leave filtered={setting.filtered} and "
+            f"num_negatives={setting.num_negatives} as they are."
+        )
     shipped = load_recipe(setting.recipe)["pipeline"]
     pipeline = recipe["pipeline"]
     for key in ("negative_sampler", "negative_sampler_kwargs"):
@@ -323,9 +330,23 @@ def options_digest(setting: Setting) -> str:
         negative_sampler_resolver.lookup(pipeline["negative_sampler"]),
         *(callback_resolver.lookup(hint) for hint in ([hints] if isinstance(hints, str) else hints)),
     ]
-    return digest(
-        [
-            {name: repr(parameter.default) for name, parameter in inspect.signature(cls.__init__).parameters.items()}
-            for cls in classes
-        ]
-    )
+    digested: list[Any] = [
+        {name: repr(parameter.default) for name, parameter in inspect.signature(cls.__init__).parameters.items()}
+        for cls in classes
+    ]
+    # other variants are never given another meaning, but recipes may be
+    if VARIANTS[setting.variant].sampler == AS_SHIPPED:
+        digested += [pipeline["negative_sampler_kwargs"], pipeline["training_kwargs"]]
+    return digest(digested)
+
+
+def is_present(row: Mapping[str, Any], setting: Setting) -> bool:
+    """Tell whether a row was measured with the recipe and the defaults as they are now.
+
+    :param row: the row; those of early versions do not tell how these were, and are taken for present ones
+    :param setting: its setting
+
+    :returns: whether it was
+    """
+    shared, options = shared_digest(setting), options_digest(setting)
+    return bool(row.get("shared", shared) == shared and row.get("options", options) == options)

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import functools
-import itertools
+import logging
 import pathlib
 import statistics
 import time
@@ -19,6 +19,7 @@ import torch
 from pykeen.pipeline import pipeline
 from pykeen.sampling import NegativeSampler, negative_sampler_resolver
 from pykeen.typing import LongTensor, MappedTriples
+from pykeen.utils import set_random_seed
 
 from pykeen_dans.coupling import Coupling
 from pykeen_dans.engine import GenerationEngine
@@ -41,11 +42,14 @@ __all__ = [
     "refresh_stages",
 ]
 
+logger = logging.getLogger(__name__)
+
 FILE = "cost.jsonl"
 #: What is timed without a training: one variant of each sampler, with the options of its defaults
 _SAMPLERS = ("basic", "bernoulli", "pseudotyped", "live", "dans", "dhns")
 _QUERIES = 1024
 _FIT_STEPS = 20
+_SEED = 0
 
 
 def _make_sampler(name: str, triples: MappedTriples, num_entities: int, num_relations: int, number: int) -> Any:
@@ -107,6 +111,7 @@ def hot_path(
 
     :yields: a row for each sampler but basic, and each pair of sizes
     """
+    set_random_seed(_SEED)
     triples, num_entities, num_relations = data.training_triples(dataset)
     for number in numbers:
         samplers = {
@@ -144,6 +149,7 @@ def refresh_stages(dataset: str, *, rounds: int = 5) -> Iterator[dict[str, Any]]
     :yields: a row for each generated sampler and each stage: for 1024 queries, or for one step of training the
         generator. The ratio is to the time in which basic draws as many ids as are generated for these queries.
     """
+    set_random_seed(_SEED)
     triples, num_entities, num_relations = data.training_triples(dataset)
     basic = _make_sampler("basic", triples, num_entities, num_relations, 1)
     for name in available(_SAMPLERS):
@@ -166,14 +172,12 @@ def _stages(engine: GenerationEngine, rows: LongTensor, rounds: int) -> dict[str
     def fit() -> None:
         engine.fit(Budget(units=_FIT_STEPS))
 
-    generate = _milliseconds(functools.partial(engine.generate, rows), rounds)
-    propose = _milliseconds(functools.partial(engine.propose, rows), rounds)
-    ids = engine.propose(rows)
+    generated = engine.generate_standardised(rows)
+    ids = engine.decode(rows, *generated)
     return {
         "fit, one step": _milliseconds(fit, rounds) / _FIT_STEPS,
-        "generate": generate,
-        # decoding has no entrance of its own
-        "decode": max(0.0, propose - generate),
+        "generate": _milliseconds(lambda: engine.generate_standardised(rows), rounds),
+        "decode": _milliseconds(lambda: engine.decode(rows, *generated), rounds),
         "store": _milliseconds(lambda: engine.bank.write(engine.bank.rows(rows), ids), rounds),
     }
 
@@ -222,6 +226,8 @@ def epochs(
 
     :yields: a row for each variant and measure
     """
+    # whether it is there, before any process is told to load it
+    data.load(recipe.partition("-")[0])
     names = available(dict.fromkeys(["basic", *variants]))
     threads = torch.get_num_threads()
     results = interleave(
@@ -240,7 +246,7 @@ def epochs(
         for name in names[1:]:
             size = "" if dim is None else f"{dim} dimensions, "
             setting = f"{recipe}, {size}N={number}, {num_epochs} epochs"
-            further = results[name]["environment"]
+            further = {"seed": seed, **results[name]["environment"]}
             yield _row(what, setting, name, results[name][key], results["basic"][key], **further)
 
 
@@ -268,14 +274,18 @@ def execute(
 
     :returns: the number of new rows
     """
-    return keep(
-        folder,
-        itertools.chain(
-            hot_path(dataset, batch_sizes=batch_sizes, numbers=numbers, rounds=rounds),
-            refresh_stages(dataset),
-            *(epochs(recipe, variants, num_epochs=count, number=number) for recipe, count in trainings.items()),
-        ),
-    )
+    parts = {
+        f"{dataset}, hot path": hot_path(dataset, batch_sizes=batch_sizes, numbers=numbers, rounds=rounds),
+        f"{dataset}, refresh": refresh_stages(dataset),
+        **{recipe: epochs(recipe, variants, num_epochs=count, number=number) for recipe, count in trainings.items()},
+    }
+    total = 0
+    for name, rows in parts.items():
+        try:
+            total += keep(folder, rows)
+        except data.DataMissingError as error:
+            logger.warning("The costs of %s are left out: %s", name, error)
+    return total
 
 
 def keep(folder: pathlib.Path, rows: Iterable[dict[str, Any]]) -> int:
@@ -287,7 +297,10 @@ def keep(folder: pathlib.Path, rows: Iterable[dict[str, Any]]) -> int:
     :returns: their number
     """
     count = 0
+    started = time.perf_counter()
     for row in rows:
-        append(folder / FILE, {**environment("cpu"), **row})
+        now = time.perf_counter()
+        append(folder / FILE, {**environment("cpu"), "seed": _SEED, "wall_seconds": now - started, **row})
+        started = now
         count += 1
     return count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,7 +25,7 @@ __all__ = [
 
 #: Colours that can be told apart with any colour vision (Okabe & Ito, 2008)
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_NUM_PANELS = 6
+_PANELS_IN_A_ROW = 4
 
 
 def _save(figure: Figure, path: pathlib.Path) -> None:
@@ -44,9 +45,13 @@ def draw_time(rows: Sequence[Mapping[str, Any]], path: pathlib.Path) -> bool:
     latest = {run[0]["recipe"]: run for run in runs(rows)}
     if not latest:
         return False
-    chosen = list(latest.items())[-_NUM_PANELS:]
-    figure = Figure(figsize=(5 * len(chosen), 4), layout="constrained")
-    for axes, (recipe, run) in zip(figure.subplots(1, len(chosen), squeeze=False)[0], chosen, strict=True):
+    num_columns = min(len(latest), _PANELS_IN_A_ROW)
+    num_rows = math.ceil(len(latest) / num_columns)
+    figure = Figure(figsize=(5 * num_columns, 4 * num_rows), layout="constrained")
+    panels = figure.subplots(num_rows, num_columns, squeeze=False).flatten()
+    for axes in panels[len(latest) :]:
+        axes.set_axis_off()
+    for axes, (recipe, run) in zip(panels, sorted(latest.items()), strict=False):
         curves = {
             row["entry"]: ValidationCurve(
                 epochs=list(row["epochs"]),

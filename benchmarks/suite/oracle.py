@@ -52,11 +52,14 @@ class OracleTrainingCallback(CurriculumTrainingCallback):
                 if len(chosen) == 0:
                     continue
                 kept, relations = queries.kept[chosen], queries.relations[chosen]
-                scores[chosen] = (
+                kept, relations = kept.to(self.model.device), relations.to(self.model.device)
+                of_side = (
                     self.model.score_t(torch.stack([kept, relations], dim=-1))
                     if side == TAIL
                     else self.model.score_h(torch.stack([relations, kept], dim=-1))
                 )
+                # the bank is on the CPU
+                scores[chosen] = of_side.cpu()
             ids = take_nearest(
                 scores,
                 engine.index.known(rows, everything),

@@ -24,7 +24,14 @@ from pykeen_dans.callbacks import CurriculumTrainingCallback
 from pykeen_dans.diagnostics import as_trained, describe_negatives
 
 from . import data
-from .configurations import Setting, base_recipe, configuration_to_run, options_digest, shared_digest
+from .configurations import (
+    Setting,
+    base_recipe,
+    configuration_to_run,
+    is_present,
+    options_digest,
+    shared_digest,
+)
 from .devices import Utilisation
 from .metrics import DiscountedGainAtK, test_metrics, validation_mrr
 from .oracle import OracleTrainingCallback
@@ -183,12 +190,8 @@ def is_done(setting: Setting, rows: Iterable[Mapping[str, Any]]) -> bool:
 
     :returns: whether one of them has this setting, and the recipe and the defaults as they are now
     """
-    key, shared, options = key_of(setting), shared_digest(setting), options_digest(setting)
-    # rows of early versions do not tell how these were
-    return any(
-        key_of(row) == key and row.get("shared", shared) == shared and row.get("options", options) == options
-        for row in rows
-    )
+    key = key_of(setting)
+    return any(key_of(row) == key and is_present(row, setting) for row in rows)
 
 
 def plan(

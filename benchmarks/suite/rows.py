@@ -17,6 +17,7 @@ import torch
 __all__ = [
     "RESULTS",
     "append",
+    "default_folder",
     "digest",
     "environment",
     "load",
@@ -27,6 +28,14 @@ logger = logging.getLogger(__name__)
 #: The results that are kept with the source
 RESULTS = pathlib.Path(__file__).parent.parent.resolve().joinpath("results")
 _PACKAGES = ("pykeen", "torch", "pykeen-dans")
+
+
+def default_folder() -> pathlib.Path:
+    """Tell where rows are kept: those of a GPU are apart, so that neither stands for the other.
+
+    :returns: the folder of the result files of this machine
+    """
+    return RESULTS / "gpu" if torch.cuda.is_available() else RESULTS
 
 
 def load(path: pathlib.Path) -> list[dict[str, Any]]:

@@ -101,7 +101,8 @@ def with_defaults(rows: Rows) -> pd.DataFrame:
     :returns: the frame. Of several rows with one setting, the last is kept, and of several defaults of a sampler, those
         of the last row. Rows of early versions do not tell their defaults, and are taken to be of the last ones.
     """
-    columns = {"loss_name": "nssa", "filtered": False, "ndcg_at_5": float("nan"), "valid_mrr": float("nan")}
+    columns: dict[str, Any] = {"loss_name": "nssa", "filtered": False}
+    columns |= dict.fromkeys(("ndcg_at_5", "valid_mrr", "train_ns_per_negative"), float("nan"))
     frame = pd.DataFrame([{**columns, "options": "", **row, "shared": _shared(row)} for row in rows])
     key = ["recipe", "loss_name", "filtered", "num_epochs", "shared", "variant", "num_negatives"]
     last = frame.groupby(key)["options"].transform("last")
@@ -131,8 +132,10 @@ def quality_tables(rows: Rows) -> Iterator[str]:
     :yields: reST
     """
     headers = ["negatives", "seeds", "N", "MRR", "over basic", "Hits@1", "Hits@10", "NDCG@5", "valid MRR"]
-    headers += ["train s", "of it between epochs s"]
-    for title, group in _groups(with_defaults(rows)):
+    headers += ["train s", "of it between epochs s", "ns per negative"]
+    frame = with_defaults(rows)
+    on_gpu = "utilisation" in frame
+    for title, group in _groups(frame):
         basic = group[group["variant"] == "basic"].set_index("seed")
         lines = []
         # those that the table of variants does not know (any more) come last
@@ -152,10 +155,12 @@ def quality_tables(rows: Rows) -> Iterator[str]:
                     _mean(part["valid_mrr"]),
                     _mean(part["train_seconds"], ".0f"),
                     _mean(part["overhead_seconds"], ".0f"),
+                    _mean(part["train_ns_per_negative"], ",.0f"),
+                    *([_mean(part["utilisation"], ".0%")] if on_gpu else []),
                 )
             )
         yield heading(title, "^")
-        yield table(headers, lines)
+        yield table([*headers, "GPU in use"] if on_gpu else headers, lines)
 
 
 #: variant -> how the README calls it, and its noise control

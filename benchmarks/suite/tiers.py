@@ -28,6 +28,15 @@ MATRIX = ("basic", "bernoulli", "pseudotyped", "alone", "live", "dans", "dhns")
 #: Controls and ablations, beside which the tables put the full sampler
 CONTROLS = tuple(name for name, variant in VARIANTS.items() if variant.kind == "control")
 ABLATIONS = tuple(name for name, variant in VARIANTS.items() if variant.kind == "ablation")
+#: Those of dans are run with its own recipes, which have as many negatives as its latent mode with its vectors
+_OF_DANS = tuple(name for name in (*CONTROLS, *ABLATIONS) if name.startswith("dans"))
+_OF_OTHERS = tuple(name for name in (*CONTROLS, *ABLATIONS) if name not in _OF_DANS)
+#: The data sets and models of the recipes of dans
+_DANS_RECIPES = tuple(
+    f"{dataset}-{model}-dans"
+    for dataset in ("umls", "codexsmall", "wn18rr", "nell995")
+    for model in ("complex", "rotate", "distmult")
+)
 _RACERS = (REFERENCE, "basic", "live", "dans", "dhns")
 
 
@@ -61,6 +70,7 @@ def _small() -> Iterator[Setting]:
     """Measure two models on small graphs, and the rest on the smallest one."""
     yield from plan(["umls-complex", "kinships-rotate", "codexsmall-complex"], ["basic", "live", "dans", "dhns"], [1])
     yield from plan(["umls-complex"], [*MATRIX, "noise", "dans-noise", "dhns-noise"], [1])
+    yield from plan(["umls-complex-dans"], ["basic", "dans", "shipped"], [1])
     yield from plan(["nations-complex", "nations-rotate"], MATRIX, [1])
     yield from plan(["nations-transe", "nations-distmult"], ["basic", "live", "dans", "dhns"], [1])
     yield from plan(
@@ -75,9 +85,11 @@ def _full() -> Iterator[Setting]:
     shipped = [f"{dataset}-{model}" for dataset in DATASETS for model in ("complex", "rotate")]
     yield from _small()
     yield from plan(shipped, ["basic", "live", "dans", "dhns"], seeds)
-    yield from plan(["umls-complex", "codexsmall-complex"], [*CONTROLS, *ABLATIONS, "oracle", REFERENCE], seeds)
-    yield from plan(recipes, MATRIX, seeds)
-    yield from plan(recipes, MATRIX, seeds[:3], losses=["nssa", "softplus", "crossentropy"], filtered=[False, True])
+    yield from plan(_DANS_RECIPES, ["basic", "dans", "shipped"], seeds)
+    yield from plan(["umls-complex", "codexsmall-complex"], [*_OF_OTHERS, "oracle", REFERENCE], seeds)
+    yield from plan(["umls-complex-dans", "codexsmall-complex-dans"], ["dans-latent", *_OF_DANS], seeds)
+    yield from plan(recipes, MATRIX, seeds[:3])
+    yield from plan(recipes, MATRIX, seeds[:1], losses=["nssa", "softplus", "crossentropy"], filtered=[False, True])
 
 
 _SMALL_RACES = (Race("umls-complex", _RACERS, 1, factors=(1, 2)), Race("nations-rotate", _RACERS, 1, factors=(1,)))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import pathlib
 import resource
+import tempfile
 import time
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -25,6 +29,7 @@ from .rows import environment
 __all__ = [
     "EpochClock",
     "TakingTurns",
+    "empty_cache",
     "peak_memory_mib",
     "quiet",
     "train_with_curve",
@@ -124,6 +129,22 @@ class EpochClock(TrainingCallback):
         self.peak_memory_mib = peak_memory_mib()
 
 
+@contextlib.contextmanager
+def empty_cache() -> Iterator[None]:
+    """Hide what earlier trainings have left on disk, so that whatever is made once is on the clock.
+
+    Data sets are in the same cache, and must be loaded before.
+    """
+    before = {key: os.environ.pop(key, None) for key in ("PYKEEN_HOME", "PYSTOW_HOME")}
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["PYSTOW_HOME"] = cache
+        try:
+            yield
+        finally:
+            del os.environ["PYSTOW_HOME"]
+            os.environ.update({key: value for key, value in before.items() if value is not None})
+
+
 def train_with_curve(turns: Turns, *, setting: Setting, frequency: int, threads: int) -> dict[str, Any]:
     """Train in a process of its own, and measure the validation curve. Test triples are not touched.
 
@@ -148,13 +169,14 @@ def train_with_curve(turns: Turns, *, setting: Setting, frequency: int, threads:
         frequency=frequency,
     )
     options["training_kwargs"].update(callbacks=[*callbacks, clock], use_tqdm=False)
-    # the pipeline insists on an evaluation: of validation triples, then
-    result = pipeline(
-        **options,
-        dataset=dataset,
-        evaluation_kwargs={"use_tqdm": False},
-        use_testing_data=False,
-    )
+    with empty_cache():
+        # the pipeline insists on an evaluation: of validation triples, then
+        result = pipeline(
+            **options,
+            dataset=dataset,
+            evaluation_kwargs={"use_tqdm": False},
+            use_testing_data=False,
+        )
     return {
         "num_negatives": options["negative_sampler_kwargs"]["num_negs_per_pos"],
         "num_epochs": options["training_kwargs"]["num_epochs"],

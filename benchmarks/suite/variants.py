@@ -105,7 +105,7 @@ VARIANTS: dict[str, Variant] = {
     "dans-no-pathway-loss": _live("dans w/o pathway loss", GAN, pathway_loss=False),
     "dans-random": _live("dans, all uniform", GAN, kind="control", curriculum_kwargs={"share": 0.0}),
     "dans-latent": _latent("dans, latent mode, weight .05: 16 uniform ids, 4 generated vectors"),
-    "dans-latent-small": _latent("dans, latent mode, the same with weight .01", weight=0.01),
+    "dans-latent-small": _latent("dans, latent mode, the same with weight .01", weight=0.01, kind="ablation"),
     "dans-latent-noise": _latent(
         "dans, latent mode, noise control (vectors are prior samples)", kind="control", trained=False
     ),

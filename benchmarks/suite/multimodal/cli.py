@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import click
 import torch
 
-from ..rows import RESULTS
+from ..rows import default_folder
 from ..training import quiet
 from . import epochs as costs
 from . import generator as generators
@@ -27,7 +27,7 @@ _texts = click.option(
     required=True,
     help="The folder with <data set>/entity_text.tsv.xz, tables of labels and texts.",
 )
-_output = click.option("--output", type=_FOLDER, default=RESULTS, help="The folder of the result files.")
+_output = click.option("--output", type=_FOLDER, default=default_folder, help="The folder of the result files.")
 
 
 @click.group()
