@@ -37,6 +37,8 @@ NUM_TRIPLES = {
 MULTIMODAL = {"mkgw": 34_196, "mkgy": 21_310, "db15k": 71_299}
 #: What recipes of data sets without any study are trained with
 WITHOUT_STUDY: dict[str, dict[str, Any]] = {"nell995": {"dataset": "NELL995", "epochs": 20, "batch_size": 1024}}
+#: Where generated vectors are scored themselves, so many of the negatives are
+LATENT_NEGATIVES = 4
 #: For each sampler: the ending of its recipes' names, the number of negatives, the data sets and models, and the data
 #: sets where generated vectors are scored themselves, with the weight of their loss
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -127,9 +129,21 @@ def make_recipe(dataset: str, sampler: str, source: str, record: dict[str, Any])
     )
     latent_weight = FAMILIES[sampler].get("latent_weights", {}).get(dataset)
     if latent_weight is not None:
-        pipeline["negative_sampler_kwargs"]["curriculum_kwargs"] = {"share": 0.0}
-        pipeline["training_kwargs"]["callbacks_kwargs"] = {"latent_weight": latent_weight}
-        comments += " The latent mode, by which generated vectors are scored themselves, was chosen on validation, too."
+        pipeline["negative_sampler_kwargs"] |= {
+            "num_negs_per_pos": num_negatives - LATENT_NEGATIVES,
+            "curriculum_kwargs": {"share": 0.0},
+            # the generated vectors alone, and not those on the way to a known answer
+            "distances": [1.0],
+            "targets": [0.2],
+        }
+        pipeline["training_kwargs"]["callbacks_kwargs"] = {
+            "latent_weight": latent_weight,
+            "latent_negatives": LATENT_NEGATIVES,
+        }
+        comments += (
+            f" The latent mode was chosen on validation, too: {LATENT_NEGATIVES} of {num_negatives} negatives are "
+            "generated vectors that are scored themselves."
+        )
     if record["num_negs_per_pos"] != num_negatives:
         comments += f" The study was with {record['num_negs_per_pos']} negatives."
     return {
@@ -139,6 +153,7 @@ def make_recipe(dataset: str, sampler: str, source: str, record: dict[str, Any])
             "study": source,
             "tuned_for": record["negative_sampler"],
             "metric": record["metric"],
+            **({} if latent_weight is None else {"num_negatives": num_negatives}),
         },
         "pipeline": pipeline,
         "results": {},

@@ -55,12 +55,18 @@ def test_pykeen_accepts(name: str):
     num_negatives = 20 if is_gan else 8
     # where validation says so, the vectors are scored, and all ids are uniform
     latent = is_gan and pipeline["dataset"] == "umls"
+    options = {"curriculum_kwargs": {"share": 0.0}, "distances": [1.0], "targets": [0.2]} if latent else {}
     assert pipeline["negative_sampler_kwargs"] == {
-        "num_negs_per_pos": num_negatives,
+        "num_negs_per_pos": num_negatives - (4 if latent else 0),
         "corruption_scheme": sides,
-        **({"curriculum_kwargs": {"share": 0.0}} if latent else {}),
+        **options,
     }
-    assert pipeline["training_kwargs"].get("callbacks_kwargs") == ({"latent_weight": 0.05} if latent else None)
+    assert pipeline["training_kwargs"].get("callbacks_kwargs") == (
+        {"latent_weight": 0.05, "latent_negatives": 4} if latent else None
+    )
+    # other samplers get as many negatives as there are with the vectors
+    others = with_sampler(load_recipe(name), "basic")["pipeline"]["negative_sampler_kwargs"]
+    assert others == {"num_negs_per_pos": num_negatives, "corruption_scheme": sides}
     assert ("regularizer" in pipeline) == (pipeline["model"] in {"ComplEx", "DistMult"})
     metadata = load_recipe(name)["metadata"]
     own_study = metadata["study"].removesuffix("-20") == name.removesuffix("-dans")

@@ -35,7 +35,7 @@ RECIPE_BARS = {
     "fb15k237": 0.350,
 }
 #: The variants that count as a recipe of this package: its samplers with their defaults, or as the recipe has them
-_CANDIDATES = ("shipped", "live", "dans", "dans-latent", "dhns")
+_CANDIDATES = ("shipped", "live", "dans", "dhns")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -182,7 +182,11 @@ def base_recipe(name: str) -> dict[str, Any]:
     :raises ValueError: if the data set or the model is unknown
     """
     if name in recipe_names():
-        return load_recipe(name)
+        recipe = load_recipe(name)
+        if "num_negatives" in recipe["metadata"]:
+            # other negatives are as many as these with the generated vectors
+            recipe["pipeline"]["negative_sampler_kwargs"]["num_negs_per_pos"] = recipe["metadata"]["num_negatives"]
+        return recipe
     dataset, _, model = name.partition("-")
     if dataset not in DATASETS or model not in MODELS:
         raise ValueError(

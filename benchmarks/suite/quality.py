@@ -7,7 +7,6 @@ table selects, it selects by the rank of validation triples.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
 import pathlib
 import time
@@ -26,7 +25,6 @@ from pykeen_dans.diagnostics import as_trained, describe_negatives
 from . import data
 from .configurations import (
     Setting,
-    base_recipe,
     configuration_to_run,
     is_present,
     options_digest,
@@ -152,15 +150,6 @@ def describe_bands(result: PipelineResult, dataset: Dataset) -> list[dict[str, f
     return [{"percentile": band.hardness, "known": band.known, "held_out": band.held_out} for band in report.bands]
 
 
-@functools.cache
-def _recipe_numbers(recipe: str) -> tuple[int, int]:
-    """Tell the numbers of negatives and of epochs of a recipe."""
-    pipeline_kwargs = base_recipe(recipe)["pipeline"]
-    return pipeline_kwargs["negative_sampler_kwargs"]["num_negs_per_pos"], pipeline_kwargs["training_kwargs"][
-        "num_epochs"
-    ]
-
-
 def key_of(value: Setting | Mapping[str, Any]) -> tuple[Any, ...]:
     """Tell rows apart.
 
@@ -169,9 +158,9 @@ def key_of(value: Setting | Mapping[str, Any]) -> tuple[Any, ...]:
     :returns: what tells it from others: recipe, variant, seed, loss, filtered, negatives and epochs
     """
     if isinstance(value, Setting):
-        number, epochs = _recipe_numbers(value.recipe)
-        number = value.num_negatives or VARIANTS[value.variant].num_negatives or number
-        epochs = value.epochs or epochs
+        trained = configuration_to_run(value)["pipeline"]
+        number = trained["negative_sampler_kwargs"]["num_negs_per_pos"]
+        epochs = trained["training_kwargs"]["num_epochs"]
         return value.recipe, value.variant, value.seed, value.loss, value.filtered, number, epochs
     return (
         *(value[key] for key in ("recipe", "variant", "seed")),

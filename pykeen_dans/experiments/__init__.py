@@ -81,7 +81,8 @@ def with_sampler(
     :param sampler: the name of the sampler. It gets the number of negatives and the sides to corrupt, and has its
         defaults in all other options.
     :param callback: the name of a training callback, default: none
-    :param num_negatives: the number of negatives for each positive, default: the recipe's
+    :param num_negatives: the number of negatives for each positive, default: the recipe's, with the generated vectors
+        that it scores themselves
     :param epochs: the number of epochs, default: the recipe's
     :param seed: the random seed, default: none, by which PyKEEN draws one
 
@@ -99,6 +100,8 @@ def with_sampler(
     training.pop("callbacks_kwargs", None)
     if callback is not None:
         training["callbacks"] = callback
+    if num_negatives is None:
+        num_negatives = result.get("metadata", {}).get("num_negatives")
     if num_negatives is not None:
         pipeline["negative_sampler_kwargs"]["num_negs_per_pos"] = validate_at_least("num_negatives", num_negatives, 1)
     if epochs is not None:
