@@ -39,8 +39,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: The smallest spread where no model tells how hard candidates are, and the bank is never refreshed: the same few ids
-#: would be pushed down throughout training
+#: The smallest spread where no model tells how hard candidates are, and the bank is never refreshed
 _ALONE_SPREAD = 0.3
 #: The number of queries that are generated for at once
 _CHUNK = 1024
@@ -100,8 +99,7 @@ class GenerationEngine:
         )
         self.space: EntitySpace | None = None
         self.generator: Generator | None = None
-        #: the factor of the share of generated negatives, and of the latent loss, less than 1 while the generator is
-        #: collapsed
+        #: the factor of the share of generated negatives, and of the latent loss, below 1 in a collapse
         self.trust = 1.0
         self._least_trust = 1.0
         #: generated ids that samplers asked for, and those of them that stayed uniform, shared with worker processes

@@ -3,71 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import warnings
 from typing import Any
 
 import pytest
 import torch
 from pykeen.losses import MarginRankingLoss, NSSALoss, SoftplusLoss
-from pykeen.models import ERModel, TransE, model_resolver
+from pykeen.models import TransE, model_resolver
 from pykeen.triples import CoreTriplesFactory
 
 from pykeen_dans.bank import HEAD, TAIL
 from pykeen_dans.curriculum import CurriculumState
-from pykeen_dans.engine import GenerationEngine
-from pykeen_dans.generation.base import Budget
-from pykeen_dans.generation.diffusion import DiffusionGenerator
-from pykeen_dans.generation.space import live_space
 from pykeen_dans.latent import LatentLoss, _scores
-from pykeen_dans.settings import EngineSettings
 
-from .toys import NUM_ENTITIES, NUM_RELATIONS, clustered_triples, seeded
-
-TRIPLES = clustered_triples()
-STATE = CurriculumState(weights=(0.4, 0.6), share=0.25, margin_factor=0.5)
-LOSS = MarginRankingLoss(margin=3.0)
-MODELS = ["TransE", "DistMult", "ComplEx", "RotatE", "RGCN"]
-
-
-def make_model(name: str = "TransE", **kwargs: Any) -> ERModel[Any, Any, Any]:
-    factory = CoreTriplesFactory(TRIPLES, num_entities=NUM_ENTITIES, num_relations=NUM_RELATIONS)
-    model = model_resolver.make(name, triples_factory=factory, embedding_dim=4, random_seed=0, **kwargs)
-    assert isinstance(model, ERModel)
-    return model.train()
-
-
-def make_engine(model: ERModel[Any, Any, Any]) -> GenerationEngine:
-    engine = GenerationEngine(
-        mapped_triples=TRIPLES,
-        num_entities=NUM_ENTITIES,
-        num_relations=NUM_RELATIONS,
-        settings=EngineSettings(
-            targets=(0.3, 0.1),
-            min_spread=0.05,
-            num_slots=4,
-            memory=16.0,
-            decoder=None,
-            decoder_kwargs=None,
-            difficulty="constant",
-            difficulty_kwargs=None,
-            num_types=4,
-            reference_kwargs={"kind": "random", "dim": 8},
-            device=None,
-            sides=(HEAD, TAIL),
-            seed=0,
-        ),
-        make_generator=functools.partial(
-            DiffusionGenerator, num_relations=NUM_RELATIONS, hidden_dim=8, batch_size=32, bands=(20, 5)
-        ),
-    )
-    engine.enter(live_space(model))
-    engine.fit(Budget(units=2))
-    return engine
-
-
-def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
+from .latents import LOSS, MODELS, STATE, TRIPLES, gradients, make_engine, make_model
+from .toys import NUM_ENTITIES, NUM_RELATIONS, seeded
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -302,115 +252,3 @@ def test_models_of_several_vectors_for_each_entity_are_not_supported() -> None:
     assert not loss.supports(make_model("SimplE"))
     factory = CoreTriplesFactory(TRIPLES, num_entities=NUM_ENTITIES, num_relations=NUM_RELATIONS)
     assert not loss.supports(model_resolver.make("FixedModel", triples_factory=factory))
-
-
-# The adaptive form, and several semantic levels
-
-
-def adaptive_error(score: float, factor: float, *, positive: float = -1.0) -> torch.Tensor:
-    """Compute the adaptive loss of a positive and a generated negative, whose band has this factor of a margin 6."""
-    return LatentLoss(weight=1.0, num_negatives=1, adaptive=True)._error(
-        torch.tensor([[positive]]), torch.tensor([[score]]), margin=6.0, margins=torch.tensor([6.0 * factor])
-    )
-
-
-def test_adaptive_loss_falls_with_the_distance_and_rises_with_the_margin_of_the_band() -> None:
-    by_distance = [adaptive_error(-distance, 0.5).item() for distance in (0.0, 1.0, 3.0, 9.0)]
-    assert by_distance == sorted(by_distance, reverse=True)
-    by_factor = [adaptive_error(-3.0, factor).item() for factor in (0.3, 0.5, 0.7, 0.9)]
-    assert by_factor == sorted(by_factor)
-
-
-@pytest.mark.parametrize("distance", [0.5, 3.0, 20.0])
-def test_adaptive_loss_is_that_of_self_adversarial_sampling_with_one_negative(distance: float) -> None:
-    """With the full margin and a single negative, it is the loss by which the papers' models are trained anyway."""
-    expected = NSSALoss(margin=6.0, adversarial_temperature=0.5).process_slcwa_scores(
-        positive_scores=torch.tensor([[-1.0]]), negative_scores=torch.tensor([[-distance]])
-    )
-    torch.testing.assert_close(adaptive_error(-distance, 1.0), expected)
-
-
-def test_each_band_has_the_margin_of_its_hardness(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = make_model()
-    seen: list[float] = []
-
-    def watch(*_: Any, margins: torch.Tensor, **__: Any) -> torch.Tensor:
-        seen.extend(margins.tolist())
-        return torch.ones((), requires_grad=True)
-
-    latent = LatentLoss(weight=1.0, num_negatives=64, adaptive=True)
-    monkeypatch.setattr(latent, "_error", watch)
-    state = dataclasses.replace(STATE, margin_factors=(0.9, 0.3))
-    latent.add_gradient(
-        model=model, loss=MarginRankingLoss(margin=10.0), engine=make_engine(model), positives=TRIPLES[:2], state=state
-    )
-    assert {round(margin, 4) for margin in seen} == {9.0, 3.0}
-    # the easy band has the weight .4
-    assert 10 < seen.count(9.0) < 42
-
-
-def test_both_sides_are_replaced_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = make_model(scoring_fct_norm=1)
-    engine = make_engine(model)
-    made: list[torch.Tensor] = []
-    monkeypatch.setattr(
-        engine,
-        "generate",
-        lambda rows: made.append(torch.randn(len(rows), 2, 4, generator=seeded(len(made)))) or made[-1],
-    )
-    state = CurriculumState(weights=(1.0, 0.0), share=0.25, margin_factor=1.0)
-    value = LatentLoss(weight=1.0, num_negatives=1, kinds=("both",)).add_gradient(
-        model=model, loss=MarginRankingLoss(margin=100.0), engine=engine, positives=TRIPLES[:5], state=state
-    )
-    heads, tails = (vectors[:, 0] for vectors in made)
-    relations = model.relation_representations[0](TRIPLES[:5, 1])
-    negative = -(heads + relations - tails).norm(p=1, dim=-1)
-    assert value == pytest.approx((100.0 - model.score_hrt(TRIPLES[:5])[:, 0] + negative).mean().item(), rel=1e-4)
-
-
-@pytest.mark.parametrize("name", ["TransE", "RotatE", "DistMult", "ComplEx"])
-def test_semantic_levels_make_one_negative_together(name: str) -> None:
-    """Vectors are fused for models that measure a distance, scores are averaged for others, as in the paper."""
-    model = make_model(name)
-    shape = model.entity_representations[0].shape
-    dtype = model.entity_representations[0](torch.tensor([0])).dtype
-    vectors = torch.randn(3, 2, 5, *shape, dtype=dtype, generator=seeded())
-    _, together = _scores(model, TRIPLES[:3], {TAIL: vectors})
-    _, of_mean = _scores(model, TRIPLES[:3], {TAIL: vectors.mean(dim=2, keepdim=True)})
-    each = torch.stack([_scores(model, TRIPLES[:3], {TAIL: vectors[:, :, [k]]})[1] for k in range(5)])
-    torch.testing.assert_close(together, of_mean if name in {"TransE", "RotatE"} else each.mean(dim=0))
-    assert together.shape == (3, 2)
-
-
-@pytest.mark.parametrize("kinds", [(), ("relation",), "head"])
-def test_kinds_must_be_known(kinds: Any) -> None:
-    with pytest.raises(ValueError, match="latent_kinds"):
-        LatentLoss(weight=1.0, num_negatives=1, kinds=kinds)
-
-
-@pytest.mark.parametrize(
-    ("sides", "kinds", "left"),
-    [
-        ((TAIL,), ("head", "tail"), ("tail",)),
-        ((HEAD,), ("head", "tail", "both"), ("head",)),
-        ((HEAD, TAIL), ("head", "tail", "both"), ("head", "tail", "both")),
-        ((TAIL,), ("head",), ()),
-    ],
-)
-def test_what_the_sampler_does_not_corrupt_is_left_to_the_others(
-    sides: tuple[int, ...], kinds: tuple[str, ...], left: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = make_model("DistMult")
-    engine = make_engine(model)
-    engine.settings = dataclasses.replace(engine.settings, sides=sides)
-    asked: list[int] = []
-
-    def record(model: Any, positives: torch.Tensor, vectors: dict[int, torch.Tensor]) -> Any:
-        asked.append(next(iter(vectors.values())).shape[1])
-        return _scores(model, positives, vectors)
-
-    monkeypatch.setattr("pykeen_dans.latent._scores", record)
-    latent_loss = LatentLoss(weight=1.0, num_negatives=6, kinds=kinds)
-    assert latent_loss.kinds_of(engine) == left
-    latent_loss.add_gradient(model=model, loss=LOSS, engine=engine, positives=TRIPLES[:8], state=STATE)
-    assert sum(asked) == (6 if left else 0)

@@ -110,8 +110,8 @@ class TwoWayGANGenerator(Generator):
         model's own score does (our choice), or ``"reciprocal"`` by dividing by the relation, as in the published code
     :param residual: whether pathways correct their priors (our choice), or make vectors of their own, as in the paper
     :param film: whether pathways are modulated by their condition; without it, this is the ablation of FiLM
-    :param film_weight: the weight $\lambda$ of the modulation's distance from the identity. The default is that of the
-        published code, whose penalty grows with the batch; ours is a mean square, on which it acts little.
+    :param film_weight: the weight $\lambda$ of the modulation's mean squared distance from the identity. The default is
+        that of the published code, whose penalty grows with the batch; on ours, it acts little.
     :param film_dim: the width of the modulating networks
     :param pathway_loss: whether the discriminator learns to tell the pathways apart; without it, this is the ablation
         of the auxiliary loss. With a single pathway there is nothing to tell apart.
@@ -120,10 +120,9 @@ class TwoWayGANGenerator(Generator):
     :param conditional: whether the discriminator sees the query, too
     :param generator_learning_rate: the learning rate of Adam for the pathways
     :param discriminator_learning_rate: the learning rate of Adam for the discriminator
-    :param discriminator_steps: the number of steps of the discriminator for each step of the pathways
+    :param discriminator_steps: the number of its steps for each step of the pathways
     :param batch_size: the number of positives in a training step (the default is our choice)
-    :param trained: whether to train and use the pathways at all; otherwise the priors themselves are taken for fakes,
-        which is the noise control of the benchmarks
+    :param trained: whether to train and use the pathways at all; without, the priors are the fakes, a noise control
     """
 
     def __init__(
