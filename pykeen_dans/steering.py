@@ -99,7 +99,7 @@ class HardnessSteering:
 
     :param targets: the wanted mean rank percentile of each band, easy (large) first
     :param min_spread: the smallest spread, as a share of all entities. The few nearest entities of each query, pushed
-        down again and again, ruin a model, so that hardness beyond this spread has to come from the generator.
+        down again and again, harm a model, so that hardness beyond this spread has to come from the generator.
     :param gain: the exponent with which the ratio of target and measurement acts on the spread. 1 jumps at once to what
         a proportional law says, smaller values are calmer.
     :param tolerance: a band whose ratio is within this factor is left alone
