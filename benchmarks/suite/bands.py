@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from .tables import label, table, with_defaults
+from .tables import groups, label, table, with_defaults
 
 __all__ = [
     "bands_table",
@@ -25,13 +25,18 @@ def bands_table(rows: Sequence[Mapping[str, Any]]) -> str:
     if "bands" not in frame:
         return ""
     lines = []
-    for (recipe, variant), group in frame.dropna(subset="bands").groupby(["recipe", "variant"], sort=False):
+    found = (
+        (title, variant, part)
+        for title, group in groups(frame.dropna(subset="bands"))
+        for variant, part in group.groupby("variant", sort=False)
+    )
+    for title, variant, group in found:
         # the last bank of each seed, band by band, the easiest first
         described = pd.concat([pd.DataFrame(bands) for bands in group["bands"]]).groupby(level=0).mean()
         for band, values in described.iterrows():
             lines.append(
                 (
-                    recipe if band == 0 else "",
+                    title if band == 0 else "",
                     label(variant) if band == 0 else "",
                     len(group) if band == 0 else "",
                     band,

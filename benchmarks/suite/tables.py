@@ -18,6 +18,7 @@ from .variants import VARIANTS
 __all__ = [
     "bars_tables",
     "cost_table",
+    "groups",
     "heading",
     "label",
     "matrix_table",
@@ -110,8 +111,13 @@ def with_defaults(rows: Rows) -> pd.DataFrame:
     return frame.drop_duplicates([*key, "seed"], keep="last")
 
 
-def _groups(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Split rows by what all variants have in common, and call each group by a title."""
+def groups(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Split rows by what all variants have in common.
+
+    :param frame: what :func:`with_defaults` makes
+
+    :yields: a title, and the rows
+    """
     keys = ["recipe", "loss_name", "filtered", "num_epochs", "shared"]
     for (recipe, loss, filtered, epochs, shared), group in frame.groupby(keys, sort=False):
         title = f"{recipe}, {epochs} epochs"
@@ -135,7 +141,7 @@ def quality_tables(rows: Rows) -> Iterator[str]:
     headers += ["train s", "of it between epochs s", "ns per negative"]
     frame = with_defaults(rows)
     on_gpu = "utilisation" in frame
-    for title, group in _groups(frame):
+    for title, group in groups(frame):
         basic = group[group["variant"] == "basic"].set_index("seed")
         lines = []
         # those that the table of variants does not know (any more) come last
@@ -182,7 +188,7 @@ def matrix_table(rows: Rows) -> str:
     frame = with_defaults(rows)
     names = [name for name in names if (frame["variant"] == name).any()]
     lines = []
-    for title, group in _groups(frame):
+    for title, group in groups(frame):
         parts = [group[group["variant"] == name]["mrr"] for name in names]
         lines.append([title, *(f"{part.mean():.3f} ({len(part)})" if len(part) else "" for part in parts)])
     return table(["mean test MRR (seeds)", *names], lines)
@@ -197,7 +203,7 @@ def readme_table(rows: Rows, *, least_seeds: int = 3) -> str:
     :returns: Markdown
     """
     lines = []
-    for title, group in _groups(with_defaults(rows)):
+    for title, group in groups(with_defaults(rows)):
         if group["loss_name"].iloc[0] != "nssa" or group["filtered"].iloc[0] or _EARLIER in title:
             continue
         of = {name: part.set_index("seed")["mrr"] for name, part in group.groupby("variant")}
