@@ -173,7 +173,8 @@ def quality_tables(rows: Rows) -> Iterator[str]:
 _IN_README = {
     "live": ("`dans_kgc`", "noise"),
     "dans": ("`dans`", "dans-noise"),
-    "dans-latent": ("`dans`, latent mode", "dans-latent-noise"),
+    "dans-latent": ("`dans`, latent mode, all bands", "dans-latent-noise"),
+    "shipped": ("the recipe as shipped", "dans-fakes-noise"),
 }
 
 

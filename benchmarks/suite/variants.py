@@ -107,7 +107,14 @@ VARIANTS: dict[str, Variant] = {
     "dans-latent": _latent("dans, latent mode, weight .05: 16 uniform ids, 4 generated vectors"),
     "dans-latent-small": _latent("dans, latent mode, the same with weight .01", weight=0.01, kind="ablation"),
     "dans-latent-noise": _latent(
-        "dans, latent mode, noise control (vectors are prior samples)", kind="control", trained=False
+        "dans, latent mode, noise control (vectors come from prior samples)", kind="control", trained=False
+    ),
+    "dans-fakes-noise": _latent(
+        "dans, latent mode as shipped for UMLS, noise control (vectors are prior samples)",
+        kind="control",
+        trained=False,
+        distances=[1.0],
+        targets=[0.2],
     ),
     # dhns
     "dhns-alone": Variant("dhns, structural, alone", HIERARCHICAL, kind="ablation"),
