@@ -118,8 +118,8 @@ class TwoWayGANGenerator(Generator):
     :param pathway_weight: the weight of the same loss for the pathways themselves, which then make fakes that are easy
         to tell apart. 0 leaves it to the discriminator, as the published code does.
     :param conditional: whether the discriminator sees the query, too
-    :param generator_learning_rate: the learning rate of Adam for the pathways
-    :param discriminator_learning_rate: the learning rate of Adam for the discriminator
+    :param generator_learning_rate: Adam's learning rate for the pathways
+    :param discriminator_learning_rate: Adam's learning rate for the discriminator
     :param discriminator_steps: the number of its steps for each step of the pathways
     :param batch_size: the number of positives in a training step (the default is our choice)
     :param trained: whether to train and use the pathways at all; without, the priors are the fakes, a noise control
