@@ -16,7 +16,7 @@ from click.testing import CliRunner
 pytest.importorskip("suite", reason="needs a checkout of the source, with its benchmarks")
 
 from pykeen.pipeline import pipeline
-from suite import cost, curves, devices, scale
+from suite import cost, curves, devices, scale, training
 from suite.cli import main
 from suite.configurations import Setting
 from suite.curves import Race
@@ -92,6 +92,26 @@ class TestTurns:
         assert 0 < pause.told[-1] < wall - 4 * 0.4
         if kind == "curve":
             assert callback.curve.epochs == [1, 2, 3]
+
+    def test_clocks_begin_with_an_empty_cache(self, shared_cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+        """What earlier trainings have left on disk is neither seen nor touched."""
+        homes: list[pathlib.Path] = []
+
+        def stop(**_: object) -> None:
+            homes.append(pathlib.Path(os.environ["PYSTOW_HOME"]))
+            assert not list(homes[-1].iterdir())
+            raise InterruptedError
+
+        before = os.environ.get("PYSTOW_HOME")
+        monkeypatch.setattr(training, "pipeline", stop)
+        with pytest.raises(InterruptedError):
+            training.train_with_curve(
+                Pause(), setting=Setting("nations-distmult", "live", 1, epochs=1), frequency=1, threads=1
+            )
+        assert homes
+        assert str(homes[0]) != before
+        assert not homes[0].exists()
+        assert os.environ.get("PYSTOW_HOME") == before
 
     @pytest.mark.slow
     @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak is inherited under Linux only")

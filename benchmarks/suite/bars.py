@@ -20,9 +20,10 @@ __all__ = [
     "recipe_levels",
 ]
 
-#: The share of the time of 64 uniform negatives in which 8 live ones must reach their rank
-HEADLINE_RATIO = 1 / 3
+#: So many live negatives must reach the rank of 64 uniform ones
 HEADLINE_NEGATIVES = 8
+#: ... in this share of their time
+HEADLINE_RATIO = 1 / 3
 #: ... on so many data sets, with so many models on each
 HEADLINE_DATASETS, HEADLINE_MODELS = 4, 2
 #: The mean reciprocal rank on test triples that a shipped recipe must reach on each data set
