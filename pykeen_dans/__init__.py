@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 from .version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from .callbacks import CurriculumTrainingCallback
     from .datasets import DB15K, MKGW, MKGY, NELL995, Family
-    from .filtering import ExactFilterer
     from .sampling import DiffusionAdaptiveNegativeSampler, HierarchicalNegativeSampler, TwoWayGANNegativeSampler
-    from .training import DANSKGCTrainingLoop, DANSTrainingLoop, DHNSTrainingLoop
+    from .sampling.filtering import ExactFilterer
+    from .training.callback import CurriculumTrainingCallback
+    from .training.loops import DANSKGCTrainingLoop, DANSTrainingLoop, DHNSTrainingLoop
 
 __all__ = [
     # Samplers
@@ -46,13 +46,13 @@ __all__ = [
 
 #: Where the public names come from
 _MODULES = {
-    "CurriculumTrainingCallback": "callbacks",
-    "DANSKGCTrainingLoop": "training",
-    "DANSTrainingLoop": "training",
+    "CurriculumTrainingCallback": "training.callback",
+    "DANSKGCTrainingLoop": "training.loops",
+    "DANSTrainingLoop": "training.loops",
     "DB15K": "datasets",
-    "DHNSTrainingLoop": "training",
+    "DHNSTrainingLoop": "training.loops",
     "DiffusionAdaptiveNegativeSampler": "sampling",
-    "ExactFilterer": "filtering",
+    "ExactFilterer": "sampling.filtering",
     "Family": "datasets",
     "HierarchicalNegativeSampler": "sampling",
     "MKGW": "datasets",
@@ -79,7 +79,7 @@ def __dir__() -> list[str]:
 
 def _register() -> None:
     """Register with PyKEEN, as the last step of the import."""
-    from .plugin import register
+    from ._plugin.register import register
 
     register()
 

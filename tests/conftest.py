@@ -10,8 +10,8 @@ import pykeen.constants  # noqa: F401
 import pytest
 import torch
 
-from pykeen_dans import coupling
-from pykeen_dans.generation import reference
+from pykeen_dans.engine import coupling
+from pykeen_dans.graph import reference
 
 # The tensors of tests are small; more threads would only wait for each other where other tests run beside them
 torch.set_num_threads(1)

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from pykeen.typing import FloatTensor
 
-from pykeen_dans.generation.base import Budget
-from pykeen_dans.generation.gan import TwoWayGANGenerator
-from pykeen_dans.generation.space import EntitySpace
+from pykeen_dans.generators.base import Budget
+from pykeen_dans.generators.gan import TwoWayGANGenerator
+from pykeen_dans.space.entity_space import EntitySpace
 
 from .toys import DIM, NUM_RELATIONS, clustered_space, clustered_world, seeded
 

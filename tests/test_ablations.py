@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from pykeen_dans import coupling
-from pykeen_dans.curriculum import ConstantCurriculum
-from pykeen_dans.generation.decoder import NearestDecoder, SoftmaxDecoder
-from pykeen_dans.generation.diffusion import DiffusionGenerator
-from pykeen_dans.generation.schedule import CosineNoiseSchedule
+from pykeen_dans.bank.decoder import NearestDecoder, SoftmaxDecoder
+from pykeen_dans.engine import coupling
+from pykeen_dans.engine.curriculum import ConstantCurriculum
+from pykeen_dans.generators.diffusion import DiffusionGenerator
+from pykeen_dans.generators.schedule import CosineNoiseSchedule
 from pykeen_dans.sampling import (
     DiffusionAdaptiveNegativeSampler,
 )

@@ -13,9 +13,10 @@ from pykeen.training import SLCWATrainingLoop
 from pykeen.triples import CoreTriplesFactory
 from torch import Tensor
 
-from pykeen_dans import CurriculumTrainingCallback, DiffusionAdaptiveNegativeSampler, coupling
-from pykeen_dans.coupling import Coupling
-from pykeen_dans.generation import reference
+from pykeen_dans import CurriculumTrainingCallback, DiffusionAdaptiveNegativeSampler
+from pykeen_dans.engine import coupling
+from pykeen_dans.engine.coupling import Coupling
+from pykeen_dans.graph import reference
 
 from .utils import SMALL, from_bank, make_sampler
 

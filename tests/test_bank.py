@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pykeen.datasets import Nations
 
-from pykeen_dans import bank as bank_module
 from pykeen_dans.bank import HEAD, TAIL, NegativeBank, QueryIndex
+from pykeen_dans.bank import bank as bank_module
 
 NUM_ENTITIES, NUM_RELATIONS = 7, 3
 

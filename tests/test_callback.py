@@ -17,9 +17,9 @@ from pykeen.trackers import PythonResultTracker
 from pykeen.training import SLCWATrainingLoop
 
 from pykeen_dans import CurriculumTrainingCallback, DANSKGCTrainingLoop
-from pykeen_dans.curriculum import curriculum_resolver
-from pykeen_dans.engine import GenerationEngine
-from pykeen_dans.generation.diffusion import DiffusionGenerator
+from pykeen_dans.engine.curriculum import curriculum_resolver
+from pykeen_dans.engine.engine import GenerationEngine
+from pykeen_dans.generators.diffusion import DiffusionGenerator
 
 from .trainings import COUNTED, Clock, Hook, last_engine, make_loop, metrics_of, run_pipeline, slow_batches, train
 from .utils import SMALL, training_of

@@ -15,8 +15,8 @@ from pykeen.training import LCWATrainingLoop, SLCWATrainingLoop
 from pykeen.training.callbacks import TrainingCallback
 
 from pykeen_dans import CurriculumTrainingCallback, DANSKGCTrainingLoop
-from pykeen_dans.curriculum import curriculum_resolver
-from pykeen_dans.engine import GenerationEngine
+from pykeen_dans.engine.curriculum import curriculum_resolver
+from pykeen_dans.engine.engine import GenerationEngine
 
 from .trainings import COUNTED, Hook, last_engine, make_loop, metrics_of, run_pipeline, train
 from .utils import SMALL, make_sampler, training_of

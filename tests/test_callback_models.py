@@ -15,8 +15,8 @@ from pykeen.training.callbacks import TrainingCallback
 from pykeen.triples import CoreTriplesFactory
 
 from pykeen_dans import CurriculumTrainingCallback, DiffusionAdaptiveNegativeSampler
-from pykeen_dans.curriculum import curriculum_resolver
-from pykeen_dans.latent import LatentLoss
+from pykeen_dans.engine.curriculum import curriculum_resolver
+from pykeen_dans.training.vector_loss import LatentLoss
 
 from .trainings import COUNTED, Hook, last_engine, make_loop, metrics_of, train
 from .utils import SMALL, from_bank, training_of

@@ -12,10 +12,11 @@ from pykeen.trackers import PythonResultTracker
 from pykeen.training import SLCWATrainingLoop
 from pykeen.typing import FloatTensor
 
-from pykeen_dans import CurriculumTrainingCallback, coupling
-from pykeen_dans.collapse import Diversity, measure_diversity
-from pykeen_dans.generation.diffusion import DiffusionGenerator
-from pykeen_dans.generation.gan import TwoWayGANGenerator
+from pykeen_dans import CurriculumTrainingCallback
+from pykeen_dans.engine import coupling
+from pykeen_dans.engine.diversity import Diversity, measure_diversity
+from pykeen_dans.generators.diffusion import DiffusionGenerator
+from pykeen_dans.generators.gan import TwoWayGANGenerator
 from pykeen_dans.sampling import GeneratedNegativeSampler
 
 from .toys import DIM, clustered_space, clustered_world, seeded

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pykeen_dans.curriculum import (
+from pykeen_dans.engine.curriculum import (
     Curriculum,
     CurriculumState,
     ExponentialCurriculum,
     LinearCurriculum,
     curriculum_resolver,
 )
-from pykeen_dans.validation import make_by_name
+from pykeen_dans.utils.validation import make_by_name
 
 NAMES = ("exponential", "constant", "linear", "cosine", "step", "competence", "reversed")
 RISING = ("exponential", "linear", "cosine", "competence")

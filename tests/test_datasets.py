@@ -14,8 +14,8 @@ from pykeen.datasets.base import Dataset
 from pykeen.pipeline import pipeline
 
 from pykeen_dans.datasets import DB15K, MKGW, MKGY, NELL995, Family, MultimodalDataset, OpenKEDataset
-from pykeen_dans.modalities import attached_modalities, load_modalities
-from pykeen_dans.representations import MultimodalRepresentation
+from pykeen_dans.multimodal import attached_modalities, load_modalities
+from pykeen_dans.multimodal.representation import MultimodalRepresentation
 
 OPENKE: tuple[type[OpenKEDataset], ...] = (NELL995, DB15K, MKGW, MKGY)
 

@@ -10,16 +10,16 @@ import torch
 from pykeen.typing import FloatTensor, LongTensor
 
 from pykeen_dans.bank import TAIL, QueryIndex
-from pykeen_dans.generation.combination import TranslationCombination
-from pykeen_dans.generation.decoder import (
+from pykeen_dans.bank.decoder import (
     Decoder,
     NearestDecoder,
     SoftmaxDecoder,
     SpreadDecoder,
     decoder_resolver,
 )
-from pykeen_dans.generation.space import EntitySpace
-from pykeen_dans.validation import make_by_name
+from pykeen_dans.space.combination import TranslationCombination
+from pykeen_dans.space.entity_space import EntitySpace
+from pykeen_dans.utils.validation import make_by_name
 
 from .toys import make_space, seeded
 

@@ -17,10 +17,10 @@ from matplotlib.image import imread
 from pykeen.evaluation import RankBasedEvaluator
 from pykeen.pipeline import pipeline
 
-from pykeen_dans import cli, curve
-from pykeen_dans.curriculum import curriculum_resolver
-from pykeen_dans.curve import ValidationCurveTrainingCallback
+from pykeen_dans.engine.curriculum import curriculum_resolver
 from pykeen_dans.experiments import load_recipe, with_sampler
+from pykeen_dans.inspection import cli, curve
+from pykeen_dans.inspection.curve import ValidationCurveTrainingCallback
 from pykeen_dans.sampling import DiffusionAdaptiveNegativeSampler
 from pykeen_dans.version import VERSION
 

@@ -8,8 +8,8 @@ import math
 import pytest
 import torch
 
-from pykeen_dans.generation.denoiser import Condition, Denoiser
-from pykeen_dans.generation.gaussian import GaussianPrior
+from pykeen_dans.generators.denoiser import Condition, Denoiser
+from pykeen_dans.generators.gaussian import GaussianPrior
 
 from .toys import (
     seeded,

@@ -12,9 +12,9 @@ from pykeen.models import DistMult
 from pykeen.sampling import BasicNegativeSampler
 
 from pykeen_dans.bank import HEAD, TAIL, QueryIndex
-from pykeen_dans.diagnostics import as_trained, describe_negatives, negatives_table
-from pykeen_dans.randomness import reproducible
+from pykeen_dans.inspection.diagnostics import as_trained, describe_negatives, negatives_table
 from pykeen_dans.sampling import DiffusionAdaptiveNegativeSampler
+from pykeen_dans.utils.randomness import reproducible
 
 NUM_POSITIVES = 100
 

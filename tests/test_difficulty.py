@@ -14,9 +14,9 @@ import torch
 from pykeen.datasets import get_dataset
 from scipy.stats import spearmanr
 
-from pykeen_dans import difficulty as module
-from pykeen_dans import features as features_module
-from pykeen_dans.difficulty import (
+from pykeen_dans.graph import difficulty as module
+from pykeen_dans.graph import structural as features_module
+from pykeen_dans.graph.difficulty import (
     ConstantDifficulty,
     DegreeDifficulty,
     Difficulty,
@@ -25,8 +25,8 @@ from pykeen_dans.difficulty import (
     observed_difficulty,
     rank_normalise,
 )
-from pykeen_dans.features import FEATURE_NAMES, raw_structural_features, structural_features
-from pykeen_dans.generation.reference import ReferenceEmbedding, reference_embedding
+from pykeen_dans.graph.reference import ReferenceEmbedding, reference_embedding
+from pykeen_dans.graph.structural import FEATURE_NAMES, raw_structural_features, structural_features
 
 pytestmark = pytest.mark.usefixtures("isolated_cache")
 
@@ -226,7 +226,7 @@ def test_only_learned_pays_for_the_reference(
 
 
 def test_random_reference_is_not_trained(toy_triples: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pykeen_dans.generation import reference
+    from pykeen_dans.graph import reference
 
     monkeypatch.setattr(reference, "_train", lambda **_: pytest.fail("trained"))
     zeta = make(reference="random")(mapped_triples=toy_triples, num_entities=90, num_relations=4)

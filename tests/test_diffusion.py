@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pykeen.typing import FloatTensor
 
-from pykeen_dans.generation.base import Budget, World
-from pykeen_dans.generation.combination import TranslationCombination
-from pykeen_dans.generation.denoiser import Condition
-from pykeen_dans.generation.diffusion import DiffusionGenerator
-from pykeen_dans.generation.space import EntitySpace
+from pykeen_dans.generators.base import Budget, World
+from pykeen_dans.generators.denoiser import Condition
+from pykeen_dans.generators.diffusion import DiffusionGenerator
+from pykeen_dans.space.combination import TranslationCombination
+from pykeen_dans.space.entity_space import EntitySpace
 
 from .toys import (
     CLUSTER_SIZE,

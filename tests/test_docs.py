@@ -11,12 +11,12 @@ import re
 import pytest
 
 import pykeen_dans
-from pykeen_dans.callbacks import CurriculumTrainingCallback
-from pykeen_dans.curriculum import curriculum_resolver
-from pykeen_dans.difficulty import difficulty_resolver
-from pykeen_dans.generation.decoder import decoder_resolver
-from pykeen_dans.generation.schedule import noise_schedule_resolver
+from pykeen_dans.bank.decoder import decoder_resolver
+from pykeen_dans.engine.curriculum import curriculum_resolver
+from pykeen_dans.generators.schedule import noise_schedule_resolver
+from pykeen_dans.graph.difficulty import difficulty_resolver
 from pykeen_dans.sampling import DiffusionAdaptiveNegativeSampler
+from pykeen_dans.training.callback import CurriculumTrainingCallback
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -62,7 +62,7 @@ def test_all_modules_are_in_the_reference():
         if not any(part.startswith("_") for part in module.name.split("."))
     }
     # the classes of data sets are documented in their package
-    assert modules - documented - {"pykeen_dans.cli", "pykeen_dans.version"} == {
+    assert modules - documented - {"pykeen_dans.inspection.cli", "pykeen_dans.version"} == {
         f"pykeen_dans.datasets.{name}" for name in ("family", "multimodal", "nell")
     }
     assert documented <= modules

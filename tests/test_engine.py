@@ -14,11 +14,11 @@ from pykeen.models import ComplEx
 from pykeen.triples import CoreTriplesFactory
 
 from pykeen_dans.bank import HEAD, TAIL
-from pykeen_dans.engine import GenerationEngine
-from pykeen_dans.generation.base import Budget
-from pykeen_dans.generation.diffusion import DiffusionGenerator
-from pykeen_dans.generation.space import live_space
-from pykeen_dans.settings import EngineSettings
+from pykeen_dans.engine.engine import GenerationEngine
+from pykeen_dans.engine.settings import EngineSettings
+from pykeen_dans.generators.base import Budget
+from pykeen_dans.generators.diffusion import DiffusionGenerator
+from pykeen_dans.space.entity_space import live_space
 
 from .toys import (
     CLUSTER_SIZE,
@@ -375,7 +375,7 @@ def test_all_slots_are_alike_for_the_measurement(monkeypatch: pytest.MonkeyPatch
         seen.extend(kwargs["candidates"].flatten().tolist())
         return torch.zeros(kwargs["candidates"].shape)
 
-    monkeypatch.setattr("pykeen_dans.engine.rank_percentiles", watch)
+    monkeypatch.setattr("pykeen_dans.engine.engine.rank_percentiles", watch)
     # slots are in no particular order, but nearer ones tend to come first
     monkeypatch.setattr(engine, "propose", lambda rows: torch.arange(16).expand(len(rows), 4, 16))
     for _ in range(20):

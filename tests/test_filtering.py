@@ -10,7 +10,7 @@ from pykeen.datasets import Nations
 from pykeen.sampling import BasicNegativeSampler
 from pykeen.sampling.filtering import PythonSetFilterer, filterer_resolver
 
-from pykeen_dans.filtering import ExactFilterer
+from pykeen_dans.sampling.filtering import ExactFilterer
 
 
 def as_tensor(triples) -> torch.Tensor:

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from pykeen_dans.generation.discriminator import Context, TwoWayDiscriminator
-from pykeen_dans.generation.film import FeatureModulation, PathwayNetwork, SafeBatchNorm
+from pykeen_dans.generators.discriminator import Context, TwoWayDiscriminator
+from pykeen_dans.generators.film import FeatureModulation, PathwayNetwork, SafeBatchNorm
 
 from .gans import QUERIES, SPACE, fakes_of, fit, make_generator, parameters_of
 from .toys import DIM, seeded

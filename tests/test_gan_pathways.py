@@ -8,8 +8,9 @@ import math
 import pytest
 import torch
 
-from pykeen_dans.generation.base import Budget
-from pykeen_dans.generation.combination import (
+from pykeen_dans.generators.base import Budget
+from pykeen_dans.generators.film import SafeBatchNorm
+from pykeen_dans.space.combination import (
     Combination,
     ComplexProductCombination,
     LearnedCombination,
@@ -18,8 +19,7 @@ from pykeen_dans.generation.combination import (
     RotationCombination,
     TranslationCombination,
 )
-from pykeen_dans.generation.film import SafeBatchNorm
-from pykeen_dans.generation.space import EntitySpace
+from pykeen_dans.space.entity_space import EntitySpace
 
 from .gans import QUERIES, SPACE, WORLD, fakes_of, fit, generate, make_generator, parameters_of
 from .toys import DIM, NUM_RELATIONS, clustered_vectors, seeded

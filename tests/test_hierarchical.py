@@ -11,12 +11,12 @@ from pykeen.typing import FloatTensor, LongTensor
 from sklearn.linear_model import Ridge
 
 from pykeen_dans.bank import QueryIndex
-from pykeen_dans.generation.base import Budget, World
-from pykeen_dans.generation.combination import RotationCombination, TranslationCombination
-from pykeen_dans.generation.decoder import SpreadDecoder
-from pykeen_dans.generation.hierarchical import HierarchicalGenerator
-from pykeen_dans.generation.levels import FeatureProjection, SemanticLevel
-from pykeen_dans.generation.space import EntitySpace
+from pykeen_dans.bank.decoder import SpreadDecoder
+from pykeen_dans.generators.base import Budget, World
+from pykeen_dans.multimodal.generator import HierarchicalGenerator
+from pykeen_dans.multimodal.levels import FeatureProjection, SemanticLevel
+from pykeen_dans.space.combination import RotationCombination, TranslationCombination
+from pykeen_dans.space.entity_space import EntitySpace
 
 from .toys import (
     CLUSTER_SIZE,

@@ -17,10 +17,11 @@ from pykeen.pipeline import PipelineResult, pipeline
 from pykeen.sampling import negative_sampler_resolver
 from pykeen.trackers import PythonResultTracker
 
-from pykeen_dans.curriculum import DEFAULT_MARGINS, LinearCurriculum
-from pykeen_dans.generation.hierarchical import PRESETS, HierarchicalGenerator
-from pykeen_dans.modalities import attach_modalities
-from pykeen_dans.sampling import GeneratedNegativeSampler, HierarchicalNegativeSampler, hierarchical
+from pykeen_dans.engine.curriculum import DEFAULT_MARGINS, LinearCurriculum
+from pykeen_dans.multimodal import attach_modalities
+from pykeen_dans.multimodal.generator import PRESETS, HierarchicalGenerator
+from pykeen_dans.sampling import GeneratedNegativeSampler, HierarchicalNegativeSampler
+from pykeen_dans.sampling import dhns as hierarchical
 
 from .utils import SMALL, is_training, training_of
 

@@ -50,13 +50,13 @@ EXPECTED = {
     "hierarchical": "pykeen_dans.sampling:HierarchicalNegativeSampler",
     "dans": "pykeen_dans.sampling:TwoWayGANNegativeSampler",
     "two-way-gan": "pykeen_dans.sampling:TwoWayGANNegativeSampler",
-    "exact": "pykeen_dans.filtering:ExactFilterer",
-    "curriculum": "pykeen_dans.callbacks:CurriculumTrainingCallback",
-    "loop dans-kgc": "pykeen_dans.training:DANSKGCTrainingLoop",
-    "loop dans_kgc": "pykeen_dans.training:DANSKGCTrainingLoop",
-    "loop dans": "pykeen_dans.training:DANSTrainingLoop",
-    "loop dhns": "pykeen_dans.training:DHNSTrainingLoop",
-    "multimodal": "pykeen_dans.representations:MultimodalRepresentation",
+    "exact": "pykeen_dans.sampling.filtering:ExactFilterer",
+    "curriculum": "pykeen_dans.training.callback:CurriculumTrainingCallback",
+    "loop dans-kgc": "pykeen_dans.training.loops:DANSKGCTrainingLoop",
+    "loop dans_kgc": "pykeen_dans.training.loops:DANSKGCTrainingLoop",
+    "loop dans": "pykeen_dans.training.loops:DANSTrainingLoop",
+    "loop dhns": "pykeen_dans.training.loops:DHNSTrainingLoop",
+    "multimodal": "pykeen_dans.multimodal.representation:MultimodalRepresentation",
     "family": "pykeen_dans.datasets:Family",
     "nell995": "pykeen_dans.datasets:NELL995",
     "NELL-995": "pykeen_dans.datasets:NELL995",
@@ -84,20 +84,20 @@ LOADING = (
 #: Modules that do not load PyKEEN's plugins, and our own ones
 WITH_OURS = (
     "pykeen.sampling, pykeen_dans",
-    "pykeen.losses, pykeen_dans.callbacks",
+    "pykeen.losses, pykeen_dans.training.callback",
     "pykeen_dans",
     "pykeen_dans.datasets",
     "pykeen_dans.sampling",
-    "pykeen_dans.callbacks",
-    "pykeen_dans.training",
-    "pykeen_dans.modalities",
-    "pykeen_dans.representations",
-    "pykeen.nn, pykeen_dans.representations",
-    "pykeen_dans.representations, pykeen_dans.callbacks",
-    "pykeen_dans.training, pykeen_dans.callbacks",
-    "pykeen.datasets, pykeen_dans.callbacks",
-    "pykeen.datasets, pykeen_dans.training",
-    "pykeen.models, pykeen_dans.training, pykeen.pipeline",
+    "pykeen_dans.training.callback",
+    "pykeen_dans.training.loops",
+    "pykeen_dans.multimodal",
+    "pykeen_dans.multimodal.representation",
+    "pykeen.nn, pykeen_dans.multimodal.representation",
+    "pykeen_dans.multimodal.representation, pykeen_dans.training.callback",
+    "pykeen_dans.training.loops, pykeen_dans.training.callback",
+    "pykeen.datasets, pykeen_dans.training.callback",
+    "pykeen.datasets, pykeen_dans.training.loops",
+    "pykeen.models, pykeen_dans.training.loops, pykeen.pipeline",
 )
 
 pytestmark = pytest.mark.skipif(
@@ -120,7 +120,7 @@ def test_import_order(first: str, tmp_path) -> None:
     code = f"""
 import json, sys
 import {first}
-ours_before = "pykeen_dans.plugin" in sys.modules
+ours_before = "pykeen_dans._plugin.register" in sys.modules
 {CHECK}
 classes = {{name: f"{{cls.__module__}}:{{cls.__qualname__}}" for name, cls in found.items() if name != "ours_before"}}
 import pykeen, pykeen_dans, types
@@ -191,7 +191,7 @@ def test_name_clash(caplog) -> None:
     """A name that belongs to somebody else stays with them, with a warning, and registering twice changes nothing."""
     from class_resolver import ClassResolver
 
-    from pykeen_dans.plugin import _add
+    from pykeen_dans._plugin.register import _add
 
     class Base:
         pass
@@ -216,7 +216,7 @@ def test_import_failure_is_reported(tmp_path) -> None:
     """A broken module of ours costs its own names, with a warning, but not PyKEEN."""
     code = """
 import sys
-sys.modules["pykeen_dans.callbacks"] = None  # the import system takes this for a module that cannot be imported
+sys.modules["pykeen_dans.training.callback"] = None  # the import system takes this for a module that cannot be imported
 import pykeen.training
 from pykeen.sampling import negative_sampler_resolver
 assert "slcwa" in pykeen.training.training_loop_resolver.options
@@ -225,7 +225,7 @@ assert negative_sampler_resolver.lookup("dans_kgc")
 """
     result = run_python(code, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "could not register pykeen_dans.callbacks" in result.stderr
+    assert "could not register pykeen_dans.training.callback" in result.stderr
 
 
 def test_import_time(tmp_path) -> None:
@@ -255,7 +255,7 @@ print("\\n".join(sys.modules))
             own, _, name = line.removeprefix("import time:").split("|")
             if own.strip().isdigit() and name.strip() not in base:
                 times[name.strip()] = int(own)
-        assert "pykeen_dans.plugin" in times
+        assert "pykeen_dans._plugin.register" in times
         if not added or sum(times.values()) < sum(added.values()):
             added = times
         if sum(added.values()) < 300_000:

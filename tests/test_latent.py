@@ -13,8 +13,8 @@ from pykeen.models import TransE, model_resolver
 from pykeen.triples import CoreTriplesFactory
 
 from pykeen_dans.bank import HEAD, TAIL
-from pykeen_dans.curriculum import CurriculumState
-from pykeen_dans.latent import LatentLoss, _scores
+from pykeen_dans.engine.curriculum import CurriculumState
+from pykeen_dans.training.vector_loss import LatentLoss, _scores
 
 from .latents import LOSS, MODELS, STATE, TRIPLES, gradients, make_engine, make_model
 from .toys import NUM_ENTITIES, NUM_RELATIONS, seeded

@@ -10,8 +10,8 @@ import torch
 from pykeen.losses import MarginRankingLoss, NSSALoss
 
 from pykeen_dans.bank import HEAD, TAIL
-from pykeen_dans.curriculum import CurriculumState
-from pykeen_dans.latent import LatentLoss, _scores
+from pykeen_dans.engine.curriculum import CurriculumState
+from pykeen_dans.training.vector_loss import LatentLoss, _scores
 
 from .latents import LOSS, STATE, TRIPLES, make_engine, make_model
 from .toys import seeded
@@ -119,7 +119,7 @@ def test_what_the_sampler_does_not_corrupt_is_left_to_the_others(
         asked.append(next(iter(vectors.values())).shape[1])
         return _scores(model, positives, vectors)
 
-    monkeypatch.setattr("pykeen_dans.latent._scores", record)
+    monkeypatch.setattr("pykeen_dans.training.vector_loss._scores", record)
     latent_loss = LatentLoss(weight=1.0, num_negatives=6, kinds=kinds)
     assert latent_loss.kinds_of(engine) == left
     latent_loss.add_gradient(model=model, loss=LOSS, engine=engine, positives=TRIPLES[:8], state=STATE)

@@ -16,7 +16,7 @@ from pykeen.nn import Embedding
 from pykeen.triples import CoreTriplesFactory
 from safetensors.torch import save_file
 
-from pykeen_dans.modalities import (
+from pykeen_dans.multimodal import (
     Modality,
     load_modalities,
 )

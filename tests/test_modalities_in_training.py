@@ -15,13 +15,13 @@ from pykeen.sampling import BasicNegativeSampler
 from pykeen.training import SLCWATrainingLoop
 from pykeen.triples import CoreTriplesFactory
 
-from pykeen_dans.modalities import (
+from pykeen_dans.multimodal import (
     Modality,
     attach_modalities,
     attached_modalities,
     modalities_in_use,
 )
-from pykeen_dans.surroundings import entity_labels, triples_factory_in_use
+from pykeen_dans.utils.frames import entity_labels, triples_factory_in_use
 
 
 class Recording(BasicNegativeSampler):

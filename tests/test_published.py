@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from pykeen_dans.generation.base import Budget, World
-from pykeen_dans.generation.hierarchical import PRESETS, HierarchicalGenerator
-from pykeen_dans.generation.published import PublishedChain
-from pykeen_dans.generation.space import EntitySpace
+from pykeen_dans.generators.base import Budget, World
+from pykeen_dans.multimodal.generator import PRESETS, HierarchicalGenerator
+from pykeen_dans.multimodal.published import PublishedChain
+from pykeen_dans.space.entity_space import EntitySpace
 
 from .toys import (
     functional_world,

@@ -12,7 +12,7 @@ import torch
 from pykeen.datasets.base import Dataset
 
 from pykeen_dans.datasets import DB15K, MKGW, MKGY, NELL995, Family, MultimodalDataset, OpenKEDataset
-from pykeen_dans.modalities import load_modalities
+from pykeen_dans.multimodal import load_modalities
 
 
 def write(path: pathlib.Path, lines: list[str]) -> None:

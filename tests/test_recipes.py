@@ -12,12 +12,12 @@ from pykeen.pipeline import pipeline_from_config
 from pykeen.training.callbacks import TrainingCallback
 
 from pykeen_dans.experiments import load_recipe, recipe_names, recipe_path, with_sampler
-from pykeen_dans.latent import LatentLoss
 from pykeen_dans.sampling import (
     DiffusionAdaptiveNegativeSampler,
     GeneratedNegativeSampler,
     TwoWayGANNegativeSampler,
 )
+from pykeen_dans.training.vector_loss import LatentLoss
 
 #: Data sets with texts and images of entities, for which there is RotatE alone, without inverse triples
 MULTIMODAL = ("mkgw", "mkgy", "db15k")

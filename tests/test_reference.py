@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from pykeen_dans.generation import reference
-from pykeen_dans.generation.reference import ReferenceEmbedding, ReferencePlan, reference_embedding
+from pykeen_dans.graph import reference
+from pykeen_dans.graph.reference import ReferenceEmbedding, ReferencePlan, reference_embedding
 
 pytestmark = pytest.mark.usefixtures("isolated_cache")
 

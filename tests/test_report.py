@@ -10,9 +10,9 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from pykeen_dans.curve import ValidationCurve
-from pykeen_dans.diagnostics import NegativesReport, NegativeStatistics
-from pykeen_dans.report import draw_curves, draw_hardness, save_report
+from pykeen_dans.inspection.curve import ValidationCurve
+from pykeen_dans.inspection.diagnostics import NegativesReport, NegativeStatistics
+from pykeen_dans.inspection.pictures import draw_curves, draw_hardness, save_report
 
 CURVES = {
     "basic": ValidationCurve(epochs=[1, 2, 3], seconds=[1.0, 2.0, 3.0], values=[0.1, 0.2, 0.3]),

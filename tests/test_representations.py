@@ -15,8 +15,8 @@ from pykeen.nn import Embedding, representation_resolver
 from pykeen.pipeline import pipeline
 from pykeen.triples import TriplesFactory
 
-from pykeen_dans.modalities import attach_modalities
-from pykeen_dans.representations import MultimodalRepresentation
+from pykeen_dans.multimodal import attach_modalities
+from pykeen_dans.multimodal.representation import MultimodalRepresentation
 
 #: The first entity has features in no modality, the second one in one of them
 NUM_ENTITIES = 6

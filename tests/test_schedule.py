@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pykeen_dans.generation.schedule import (
+from pykeen_dans.generators.schedule import (
     MODULATIONS,
     LinearNoiseSchedule,
     add_noise,
@@ -19,7 +19,7 @@ from pykeen_dans.generation.schedule import (
     noise_schedule_resolver,
     strided_timesteps,
 )
-from pykeen_dans.validation import make_by_name, validate_bands
+from pykeen_dans.utils.validation import make_by_name, validate_bands
 
 NAMES = ("linear", "cosine")
 ZETA = torch.linspace(0.01, 0.99, 25)

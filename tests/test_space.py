@@ -12,8 +12,8 @@ from pykeen.models import ERModel, FixedModel, model_resolver
 from pykeen.triples import TriplesFactory
 
 from pykeen_dans.bank import HEAD, TAIL
-from pykeen_dans.generation.combination import TranslationCombination
-from pykeen_dans.generation.space import (
+from pykeen_dans.space.combination import TranslationCombination
+from pykeen_dans.space.entity_space import (
     EntitySpace,
     NonFiniteSpaceError,
     UnsupportedModelError,

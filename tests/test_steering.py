@@ -17,8 +17,8 @@ from pykeen.triples import TriplesFactory
 from pykeen.typing import LongTensor
 
 from pykeen_dans.bank import TAIL, QueryBatch, QueryIndex
-from pykeen_dans.generation.diffusion import DiffusionGenerator
-from pykeen_dans.steering import HardnessSteering, rank_percentiles, score_candidates
+from pykeen_dans.engine.steering import HardnessSteering, rank_percentiles, score_candidates
+from pykeen_dans.generators.diffusion import DiffusionGenerator
 
 from .toys import known_answers, seeded
 

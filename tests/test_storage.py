@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pykeen_dans import storage
-from pykeen_dans.storage import cached_tensors, content_key
+from pykeen_dans.utils import storage
+from pykeen_dans.utils.storage import cached_tensors, content_key
 
 KEY = content_key(test=1)
 

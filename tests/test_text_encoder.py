@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
-from pykeen_dans.modalities import encode_texts, text_encoder_resolver
-from pykeen_dans.modalities.text import TfidfTextEncoder
+from pykeen_dans.multimodal import encode_texts, text_encoder_resolver
+from pykeen_dans.multimodal.text import TfidfTextEncoder
 
 TEXTS = [
     "river in France",

@@ -14,14 +14,15 @@ from pykeen.training import SLCWATrainingLoop
 from pykeen.training.callbacks import TrainingCallback
 from torch import Tensor
 
-from pykeen_dans import CurriculumTrainingCallback, DANSTrainingLoop, TwoWayGANNegativeSampler, coupling
+from pykeen_dans import CurriculumTrainingCallback, DANSTrainingLoop, TwoWayGANNegativeSampler
 from pykeen_dans.bank import HEAD, TAIL
-from pykeen_dans.coupling import Coupling
-from pykeen_dans.engine import GenerationEngine
-from pykeen_dans.generation.gan import TwoWayGANGenerator
-from pykeen_dans.generation.space import live_space
-from pykeen_dans.latent import LatentLoss
+from pykeen_dans.engine import coupling
+from pykeen_dans.engine.coupling import Coupling
+from pykeen_dans.engine.engine import GenerationEngine
+from pykeen_dans.generators.gan import TwoWayGANGenerator
 from pykeen_dans.sampling.reading import reading_plan
+from pykeen_dans.space.entity_space import live_space
+from pykeen_dans.training.vector_loss import LatentLoss
 
 from .trainings import Clock, slow_batches
 from .utils import SMALL_GAN, from_bank, is_training, make_gan_sampler, training_of

@@ -6,10 +6,10 @@ import torch
 from pykeen.typing import FloatTensor, LongTensor, MappedTriples
 
 from pykeen_dans.bank import QueryIndex
-from pykeen_dans.generation.base import World
-from pykeen_dans.generation.combination import TranslationCombination
-from pykeen_dans.generation.space import EntitySpace
-from pykeen_dans.generation.types import EntityTypes
+from pykeen_dans.generators.base import World
+from pykeen_dans.graph.types import EntityTypes
+from pykeen_dans.space.combination import TranslationCombination
+from pykeen_dans.space.entity_space import EntitySpace
 
 #: The clustered graph has this many clusters, of this many entities each
 NUM_CLUSTERS, CLUSTER_SIZE = 6, 15

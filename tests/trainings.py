@@ -15,9 +15,9 @@ from pykeen.training import SLCWATrainingLoop
 from pykeen.training.callbacks import TrainingCallback
 from pykeen.triples import CoreTriplesFactory
 
-from pykeen_dans import callbacks
-from pykeen_dans.engine import GenerationEngine
-from pykeen_dans.generation import base as generation_base
+from pykeen_dans.engine.engine import GenerationEngine
+from pykeen_dans.generators import base as generation_base
+from pykeen_dans.training import callback as callbacks
 
 from .utils import SMALL, training_of
 

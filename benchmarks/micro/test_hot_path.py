@@ -12,7 +12,7 @@ import torch
 from pykeen.datasets import Nations
 from pykeen.sampling import negative_sampler_resolver
 
-from pykeen_dans.coupling import Coupling
+from pykeen_dans.engine.coupling import Coupling
 from pykeen_dans.sampling.base import GeneratedNegativeSampler
 
 BATCH_SIZE = 256

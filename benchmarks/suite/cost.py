@@ -21,9 +21,9 @@ from pykeen.sampling import NegativeSampler, negative_sampler_resolver
 from pykeen.typing import LongTensor, MappedTriples
 from pykeen.utils import set_random_seed
 
-from pykeen_dans.coupling import Coupling
-from pykeen_dans.engine import GenerationEngine
-from pykeen_dans.generation.base import Budget
+from pykeen_dans.engine.coupling import Coupling
+from pykeen_dans.engine.engine import GenerationEngine
+from pykeen_dans.generators.base import Budget
 from pykeen_dans.sampling.base import GeneratedNegativeSampler
 
 from . import data

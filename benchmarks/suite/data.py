@@ -17,7 +17,7 @@ from pykeen.datasets import Dataset, get_dataset
 from pykeen.triples import CoreTriplesFactory
 from pykeen.typing import MappedTriples
 
-from pykeen_dans.diagnostics import as_trained
+from pykeen_dans.inspection.diagnostics import as_trained
 
 __all__ = [
     "DataMissingError",

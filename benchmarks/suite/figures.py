@@ -11,8 +11,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from pykeen_dans.curve import ValidationCurve
-from pykeen_dans.report import draw_curves
+from pykeen_dans.inspection.curve import ValidationCurve
+from pykeen_dans.inspection.pictures import draw_curves
 
 from .curves import runs
 from .tables import label

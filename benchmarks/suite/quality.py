@@ -19,8 +19,8 @@ from pykeen.pipeline import PipelineResult, pipeline
 from pykeen.sampling import negative_sampler_resolver
 from pykeen.training.callbacks import TrainingCallback, callback_resolver
 
-from pykeen_dans.callbacks import CurriculumTrainingCallback
-from pykeen_dans.diagnostics import as_trained, describe_negatives
+from pykeen_dans.inspection.diagnostics import as_trained, describe_negatives
+from pykeen_dans.training.callback import CurriculumTrainingCallback
 
 from . import data
 from .configurations import (

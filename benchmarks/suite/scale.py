@@ -25,7 +25,7 @@ from pykeen.utils import resolve_device, set_random_seed
 from scipy import stats
 from torch.optim import Adagrad
 
-from pykeen_dans.callbacks import CurriculumTrainingCallback
+from pykeen_dans.training.callback import CurriculumTrainingCallback
 
 from . import data
 from .graphs import synthetic_graph

@@ -18,7 +18,7 @@ from pykeen.pipeline import pipeline
 from pykeen.training import TrainingLoop
 from pykeen.training.callbacks import TrainingCallback
 
-from pykeen_dans.curve import ValidationCurveTrainingCallback
+from pykeen_dans.inspection.curve import ValidationCurveTrainingCallback
 
 from . import data
 from .configurations import Setting, configuration_to_run
@@ -62,7 +62,7 @@ class TakingTurns(ValidationCurveTrainingCallback):
     """Measure the validation curve, and wait after each epoch, off the clock, until it is this training's turn.
 
     :param turns: where to wait
-    :param kwargs: see :class:`pykeen_dans.curve.ValidationCurveTrainingCallback`
+    :param kwargs: see :class:`pykeen_dans.inspection.curve.ValidationCurveTrainingCallback`
     """
 
     def __init__(self, *, turns: Turns, **kwargs: Any) -> None:

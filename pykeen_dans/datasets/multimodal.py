@@ -2,7 +2,7 @@
 
 These classes download the triples only: the features of images and texts that papers use are published in places which
 ask for a browser. Whoever has them gives their files by keyword, and the training triples bring them along, see
-:func:`pykeen_dans.modalities.attach_modalities`, so that samplers and models find them:
+:func:`pykeen_dans.multimodal.attach_modalities`, so that samplers and models find them:
 
 .. code-block:: python
 
@@ -24,7 +24,7 @@ from typing import Any, Literal, get_args
 from docdata import parse_docdata
 from pykeen.datasets.base import Dataset
 
-from ..modalities import attach_modalities
+from ..multimodal import attach_modalities
 from .base import OpenKEDataset, github_raw
 
 __all__ = [
@@ -67,7 +67,7 @@ class MultimodalDataset(OpenKEDataset):
     ) -> None:
         """Initialize the data set.
 
-        Features are given in any of the ways that :func:`pykeen_dans.modalities.load_modalities` knows, best as paths.
+        Features are given in any of the ways that :func:`pykeen_dans.multimodal.load_modalities` knows, best as paths.
         They are not loaded before they are used. The rows of a file without labels, as the published ``.pth`` files,
         are taken to be in the order of ``entities.txt`` in the data set's directory, which is that of the published
         integers.

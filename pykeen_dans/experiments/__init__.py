@@ -19,7 +19,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from ..validation import validate_at_least, validate_choice
+from ..utils.validation import validate_at_least, validate_choice
 
 __all__ = [
     "load_recipe",

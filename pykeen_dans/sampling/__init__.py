@@ -4,9 +4,9 @@ Each differs from the others in its generator and its spaces, and in nothing els
 """
 
 from .base import GeneratedNegativeSampler
-from .diffusion_adaptive import DiffusionAdaptiveNegativeSampler
-from .hierarchical import HierarchicalNegativeSampler
-from .two_way_gan import TwoWayGANNegativeSampler
+from .dans import TwoWayGANNegativeSampler
+from .dans_kgc import DiffusionAdaptiveNegativeSampler
+from .dhns import HierarchicalNegativeSampler
 
 __all__ = [
     "DiffusionAdaptiveNegativeSampler",

@@ -20,17 +20,17 @@ from pykeen.sampling.filtering import Filterer
 from pykeen.typing import LABEL_HEAD, LABEL_TAIL, BoolTensor, LongTensor, MappedTriples, Target
 
 from ..bank import HEAD, TAIL
-from ..collapse import DEFAULT_MIN_DISTINCT
-from ..coupling import Coupling, alone_engine, take_over
-from ..curriculum import Curriculum, CurriculumState, curriculum_resolver
-from ..difficulty import Difficulty, difficulty_resolver
-from ..engine import GenerationEngine
-from ..epochs import num_epochs_of_training
-from ..generation.base import Generator
-from ..generation.decoder import Decoder
-from ..settings import EngineSettings
-from ..storage import content_key
-from ..validation import make_by_name, validate_at_least, validate_device, validate_positive, validate_share
+from ..bank.decoder import Decoder
+from ..engine.coupling import Coupling, alone_engine, take_over
+from ..engine.curriculum import Curriculum, CurriculumState, curriculum_resolver
+from ..engine.diversity import DEFAULT_MIN_DISTINCT
+from ..engine.engine import GenerationEngine
+from ..engine.settings import EngineSettings
+from ..generators.base import Generator
+from ..graph.difficulty import Difficulty, difficulty_resolver
+from ..utils.frames import num_epochs_of_training
+from ..utils.storage import content_key
+from ..utils.validation import make_by_name, validate_at_least, validate_device, validate_positive, validate_share
 from .reading import ReadingPlan, reading_plan, validate_way_shares
 
 __all__ = [
@@ -59,29 +59,29 @@ class GeneratedNegativeSampler(NegativeSampler):
     :param filterer: the filterer for ``filtered``
     :param filterer_kwargs: its parameters
     :param corruption_scheme: the sides to corrupt, among ``"head"`` and ``"tail"``
-    :param curriculum: the curriculum, see :data:`pykeen_dans.curriculum.curriculum_resolver`
+    :param curriculum: the curriculum, see :data:`pykeen_dans.engine.curriculum.curriculum_resolver`
     :param curriculum_kwargs: its parameters, for example the ``share`` of generated negatives, whose default without a
         callback is half of what it is with one
     :param targets: the target rank percentile of each hardness band under the live model, easy first
     :param min_spread: the smallest share of all entities, those nearest to a generated vector, that is drawn from
     :param min_distinct: the diversity of what is generated, in [0, 1], below which a generator counts as collapsed and
         the share of generated negatives (and the weight of the callback's latent loss) is lowered in proportion, see
-        :mod:`pykeen_dans.collapse`. 0 never does that.
+        :mod:`pykeen_dans.engine.diversity`. 0 never does that.
     :param num_slots: the number of ids kept for each query and band
     :param memory: the upper limit of the bank, in MiB
-    :param decoder: the decoder, see :data:`pykeen_dans.generation.decoder.decoder_resolver`
+    :param decoder: the decoder, see :data:`pykeen_dans.bank.decoder.decoder_resolver`
     :param decoder_kwargs: its parameters
-    :param difficulty: the difficulty of entities, see :data:`pykeen_dans.difficulty.difficulty_resolver`
+    :param difficulty: the difficulty of entities, see :data:`pykeen_dans.graph.difficulty.difficulty_resolver`
     :param difficulty_kwargs: its parameters
-    :param num_types: the number of entity types, default: see :func:`pykeen_dans.generation.types.default_num_types`
-    :param reference_kwargs: parameters of :func:`pykeen_dans.generation.reference.reference_embedding`
+    :param num_types: the number of entity types, default: see :func:`pykeen_dans.graph.types.default_num_types`
+    :param reference_kwargs: parameters of :func:`pykeen_dans.graph.reference.reference_embedding`
     :param fit_steps: the number of training steps of the generator when there is no callback
     :param horizon: the number of epochs after which the curriculum ends when there is no callback to tell, default:
         those of the training, or 50 outside of one
     :param device: the device on which negatives are generated, for example ``"cuda"``, default: that of the model, and
         the CPU where there is no callback
     :param random_state: the seed of all that is generated, default: the one that torch was last given
-    :param coupling: set by :class:`pykeen_dans.callbacks.CurriculumTrainingCallback`
+    :param coupling: set by :class:`pykeen_dans.training.callback.CurriculumTrainingCallback`
     :param generator_options: what the generator's constructor takes beside the sizes
     :param num_levels: the number of semantic levels. There are this many targets for each hardness band in turn.
     :param preferences: factors of the curriculum's weights, one for each target, default: all alike

@@ -17,7 +17,7 @@ from pykeen.models import RotatE
 from pykeen.training import SLCWATrainingLoop
 from pykeen.training.callbacks import TrainingCallback
 
-from pykeen_dans.callbacks import CurriculumTrainingCallback
+from pykeen_dans.training.callback import CurriculumTrainingCallback
 
 from ..rows import append, environment
 from .quality import text_table

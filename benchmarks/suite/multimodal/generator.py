@@ -20,13 +20,13 @@ from pykeen.models import RotatE
 from pykeen.training import SLCWATrainingLoop
 
 from pykeen_dans.bank import QueryIndex
-from pykeen_dans.generation.base import Budget, World
-from pykeen_dans.generation.hierarchical import HierarchicalGenerator
-from pykeen_dans.generation.reference import reference_embedding
-from pykeen_dans.generation.space import EntitySpace, live_space, reference_space
-from pykeen_dans.generation.types import EntityTypes
-from pykeen_dans.modalities import load_modalities
-from pykeen_dans.sampling.hierarchical import make_levels
+from pykeen_dans.generators.base import Budget, World
+from pykeen_dans.graph.reference import reference_embedding
+from pykeen_dans.graph.types import EntityTypes
+from pykeen_dans.multimodal import load_modalities
+from pykeen_dans.multimodal.generator import HierarchicalGenerator
+from pykeen_dans.sampling.dhns import make_levels
+from pykeen_dans.space.entity_space import EntitySpace, live_space, reference_space
 
 from ..rows import append, environment
 from .quality import text_table

@@ -15,8 +15,8 @@ from typing import Any
 
 from pykeen.pipeline import pipeline
 
-from pykeen_dans.callbacks import CurriculumTrainingCallback
 from pykeen_dans.experiments import load_recipe, with_sampler
+from pykeen_dans.training.callback import CurriculumTrainingCallback
 
 from ..rows import append, digest, environment, load
 from .ranking import fast_ranking

@@ -1,0 +1,1 @@
+"""Registration with PyKEEN, in every order in which both may be imported."""

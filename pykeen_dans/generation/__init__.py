@@ -1,1 +1,0 @@
-"""Networks and numerics of generation, with no sampler among them."""

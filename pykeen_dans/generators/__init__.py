@@ -1,0 +1,1 @@
+"""Generators of vectors near which negatives are found."""

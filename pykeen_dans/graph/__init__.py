@@ -1,0 +1,1 @@
+"""What depends on the training triples alone: reference embedding, types, difficulty, structural features."""

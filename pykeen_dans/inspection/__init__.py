@@ -1,0 +1,1 @@
+"""A look at negatives: statistics, pictures, and the command line."""

@@ -1,0 +1,317 @@
+"""The command ``pykeen-dans``: a demonstration, and a look at generated negatives."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import math
+import pathlib
+import socket
+import time
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import click
+import torch
+from more_click import verbose_option
+from pykeen.datasets import Dataset, dataset_resolver, get_dataset
+from pykeen.pipeline import PipelineResult, pipeline
+from pykeen.sampling import NegativeSampler, negative_sampler_resolver
+from pykeen.training import SLCWATrainingLoop
+from pykeen.typing import MappedTriples
+from tabulate import tabulate
+
+from ..experiments import load_recipe, recipe_names, with_sampler
+from ..sampling.base import GeneratedNegativeSampler
+from ..version import VERSION
+from .curve import ValidationCurve, ValidationCurveTrainingCallback
+from .diagnostics import NegativesReport, as_trained, describe_negatives, negatives_table
+from .pictures import save_report
+
+__all__ = [
+    "main",
+]
+
+logger = logging.getLogger(__name__)
+
+#: The data set of the demonstration, and the one that ships with PyKEEN, where the first cannot be downloaded
+_DATASET, _FALLBACK = "codexsmall", "umls"
+_MODEL = "complex"
+_DATASETS = [name.removesuffix(f"-{_MODEL}") for name in recipe_names() if name.endswith(f"-{_MODEL}")]
+#: The samplers that are compared, with the training callback of each
+_SAMPLERS: tuple[tuple[str, str | None], ...] = (("basic", None), ("dans_kgc", "curriculum"))
+#: Validation triples are ranked about this many times in a training
+_CURVE_POINTS = 20
+#: How long to wait for a server that does not answer
+_TIMEOUT_SECONDS = 20.0
+_METRICS = {
+    "MRR": "both.realistic.inverse_harmonic_mean_rank",
+    "Hits@1": "both.realistic.hits_at_1",
+    "Hits@10": "both.realistic.hits_at_10",
+}
+
+dataset_option = click.option(
+    "--dataset",
+    type=click.Choice(_DATASETS, case_sensitive=False),
+    help=f"The data set. [default: {_DATASET}, or {_FALLBACK} where it cannot be downloaded]",
+)
+epochs_option = click.option(
+    "--epochs", type=click.IntRange(min=1), help="The number of epochs. [default: the recipe's]"
+)
+seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The random seed.")
+negatives_option = click.option(
+    "--num-negatives",
+    type=click.IntRange(min=1),
+    help="The number of negatives for each positive. [default: the recipe's]",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training: what PyKEEN says of it, its validation curve, and its sampler."""
+
+    result: PipelineResult
+    curve: ValidationCurve
+    sampler: NegativeSampler
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep off the screen what PyKEEN logs and warns of, unless --verbose asks for it: progress bars are enough."""
+    loggers = [logging.getLogger(name) for name in ("pykeen", "torch_max_mem")]
+    levels = [each.level for each in loggers]
+    if logging.getLogger().getEffectiveLevel() > logging.INFO:
+        for each in loggers:
+            each.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*pin_memory.*")
+            warnings.filterwarnings("ignore", message=".*always shuffled.*")
+            yield
+    finally:
+        for each, level in zip(loggers, levels, strict=True):
+            each.setLevel(level)
+
+
+@click.group()
+@click.version_option(VERSION, prog_name="pykeen-dans")
+def main() -> None:
+    """Train with generated negative samples in PyKEEN, and look at them."""
+
+
+@main.command()
+@dataset_option
+@epochs_option
+@seed_option
+@negatives_option
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, writable=True, path_type=pathlib.Path),
+    default=pathlib.Path("pykeen-dans-demo.png"),
+    show_default=True,
+    help="The picture to write.",
+)
+@verbose_option
+@_quiet()
+def demo(dataset: str | None, epochs: int | None, seed: int, num_negatives: int | None, output: pathlib.Path) -> None:
+    """Train ComplEx with uniform and with generated negatives, side by side.
+
+    Both trainings have the same model, loss, hyper-parameters, number of epochs and number of negatives. The
+    hyper-parameters were tuned for uniform negatives.
+    """
+    if not output.absolute().parent.is_dir():
+        raise click.BadParameter(f"{output}: the folder does not exist; make it first.", param_hint="--output")
+    started = time.perf_counter()
+    name, data = _load(dataset)
+    recipe = load_recipe(f"{name}-{_MODEL}")
+    held_out = _held_out(data)
+    runs: dict[str, Run] = {}
+    reports: dict[str, NegativesReport] = {}
+    for sampler, callback in _SAMPLERS:
+        click.secho(f"\n{sampler}", bold=True)
+        variant = with_sampler(
+            recipe, sampler, callback=callback, num_negatives=num_negatives, epochs=epochs, seed=seed
+        )
+        run = runs[sampler] = _train(variant, data)
+        reports[sampler] = describe_negatives(
+            run.sampler,
+            mapped_triples=as_trained(data.training),
+            held_out=held_out,
+            model=run.result.model,
+            seed=seed,
+        )
+    options = variant["pipeline"]
+    title = (
+        f"{options['model']} on {dataset_resolver.lookup(name).__name__}, "
+        f"{options['training_kwargs']['num_epochs']} epochs, {run.sampler.num_negs_per_pos} negatives for each positive"
+    )
+    click.echo(f"\n{title}. Test triples, filtered ranks, one seed ({seed}):\n")
+    click.echo(_results(runs, reports))
+    click.echo("\nThe last three columns describe negatives as they are drawn half-way through the curriculum.")
+    click.echo("The generated ones of dans_kgc at the end of training, by hardness band:\n")
+    click.echo(_bands(reports["dans_kgc"]))
+    save_report(output, curves={name: run.curve for name, run in runs.items()}, report=reports["dans_kgc"], title=title)
+    click.echo(f"\nThe picture is {output}. All of this took {time.perf_counter() - started:.0f} seconds.")
+
+
+@main.command()
+@dataset_option
+@epochs_option
+@seed_option
+@negatives_option
+@click.option("--num-positives", type=click.IntRange(min=1), default=2, show_default=True, help="How many to look at.")
+@click.option("--per-band", type=click.IntRange(min=1), default=2, show_default=True, help="Negatives of each band.")
+@verbose_option
+@_quiet()
+def inspect(
+    dataset: str | None, epochs: int | None, seed: int, num_negatives: int | None, num_positives: int, per_band: int
+) -> None:
+    """Train ComplEx with generated negatives, and list some of them."""
+    name, data = _load(dataset)
+    recipe = load_recipe(f"{name}-{_MODEL}")
+    sampler, callback = _SAMPLERS[-1]
+    run = _train(
+        with_sampler(recipe, sampler, callback=callback, num_negatives=num_negatives, epochs=epochs, seed=seed), data
+    )
+    assert isinstance(run.sampler, GeneratedNegativeSampler)
+    triples = as_trained(data.training)
+    generator = torch.Generator().manual_seed(seed)
+    table = negatives_table(
+        run.sampler,
+        triples[torch.randperm(len(triples), generator=generator)[:num_positives]],
+        **_labels(data),
+        held_out=_held_out(data),
+        model=run.result.model,
+        per_band=per_band,
+        seed=seed,
+    )
+    if table.empty:
+        raise click.ClickException("Nothing was generated for these positives; raise --epochs or --num-positives.")
+    click.echo(
+        "\nEach row is a positive, and an entity that took the place of its head or tail. Band 0 is the easiest.\n"
+        "The percentile is the share of entities that the trained model ranks higher.\n"
+        "What is true by the validation or test triples is a false negative.\n"
+    )
+    click.echo(tabulate(table.to_dict("list"), headers="keys", floatfmt=".3f"))
+
+
+def _load(name: str | None) -> tuple[str, Dataset]:
+    """Load a data set; without a name, the demonstration's, or else one that needs no download."""
+    chosen = name or _DATASET
+    try:
+        return chosen, _get_dataset(chosen)
+    # failures of the network (URLError, PyStow's DownloadError, time-outs) are subclasses of it, and so is a full disk
+    except OSError as error:
+        if name is not None:
+            raise click.ClickException(
+                f"--dataset={name} cannot be downloaded ({error}); check the network, or use --dataset={_FALLBACK}, "
+                f"which ships with PyKEEN."
+            ) from error
+        click.secho(
+            f"{_DATASET} cannot be downloaded ({error}): using {_FALLBACK} instead, which ships with PyKEEN.",
+            fg="yellow",
+            err=True,
+        )
+        return _FALLBACK, _get_dataset(_FALLBACK)
+
+
+def _get_dataset(name: str) -> Dataset:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_TIMEOUT_SECONDS)
+    try:
+        dataset = get_dataset(
+            dataset=name, dataset_kwargs=load_recipe(f"{name}-{_MODEL}")["pipeline"]["dataset_kwargs"]
+        )
+        # some data sets are loaded when they are used first
+        logger.info("%s", dataset.summary_str())
+        return dataset
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _held_out(dataset: Dataset) -> MappedTriples:
+    """Get the triples of validation and test, in the ids of training."""
+    others = [factory.mapped_triples for factory in (dataset.validation, dataset.testing) if factory is not None]
+    return as_trained(dataset.training, torch.cat(others))
+
+
+def _labels(dataset: Dataset) -> dict[str, list[str]]:
+    """Get the labels of entities, and those of relations in the ids of training."""
+    entities, relations = (
+        [label for label, _ in sorted(mapping.items(), key=lambda item: item[1])]
+        for mapping in (dataset.entity_to_id, dataset.relation_to_id)
+    )
+    if dataset.training.create_inverse_triples:
+        relations = [name for label in relations for name in (label, f"{label} (inverse)")]
+    return {"entity_labels": entities, "relation_labels": relations}
+
+
+def _train(recipe: dict[str, Any], dataset: Dataset) -> Run:
+    """Train by a recipe, on its data set that is loaded already."""
+    options = dict(recipe["pipeline"])
+    del options["dataset_kwargs"]
+    training = {**options["training_kwargs"], "use_tqdm_batch": False}
+    assert dataset.validation is not None
+    curve = ValidationCurveTrainingCallback(
+        validation=dataset.validation.mapped_triples,
+        known=[dataset.training.mapped_triples],
+        frequency=math.ceil(training["num_epochs"] / _CURVE_POINTS),
+    )
+    callback = training.get("callbacks")
+    training["callbacks"] = [curve] if callback is None else [callback, curve]
+    training["callbacks_kwargs"] = [None] * len(training["callbacks"])
+    options.update(dataset=dataset, training_kwargs=training, evaluation_kwargs={"batch_size": 256})
+    result = pipeline(**options)
+    loop = result.training_loop
+    assert isinstance(loop, SLCWATrainingLoop)
+    # A sampler like the one in training, with the same coupling and so with the same bank; but at the end of a
+    # curriculum there may be no generated negatives any more.
+    sampler = negative_sampler_resolver.make(
+        loop.negative_sampler,
+        loop.negative_sampler_kwargs,
+        mapped_triples=as_trained(dataset.training),
+        num_entities=dataset.training.num_entities,
+        num_relations=dataset.training.num_relations,
+    )
+    if isinstance(sampler, GeneratedNegativeSampler) and sampler.coupling is not None:
+        sampler.coupling.advance(0.5)
+    return Run(result=result, curve=curve.curve, sampler=sampler)
+
+
+def _percent(share: float) -> str:
+    """Write a share in per cent; 0 means exactly none."""
+    return "0" if share == 0 else f"{100 * share:.2f}" if share >= 5e-5 else "< 0.01"
+
+
+def _results(runs: dict[str, Run], reports: dict[str, NegativesReport]) -> str:
+    """Make the table of results."""
+    rows = [
+        {
+            "sampler": name,
+            **{label: f"{run.result.get_metric(metric):.3f}" for label, metric in _METRICS.items()},
+            "seconds": f"{run.curve.total_seconds:.1f}",
+            "generated, %": _percent(reports[name].from_bank),
+            "false negatives, %": _percent(reports[name].drawn.held_out),
+            "training triples, %": _percent(reports[name].drawn.known),
+        }
+        for name, run in runs.items()
+    ]
+    return tabulate(rows, headers="keys", disable_numparse=True, stralign="right")
+
+
+def _bands(report: NegativesReport) -> str:
+    """Make the table of hardness bands."""
+    rows = [
+        {
+            "band": number,
+            "target percentile": _percent(target),
+            "median percentile": _percent(band.hardness),
+            "distinct entities, %": _percent(band.diversity),
+            "false negatives, %": _percent(band.held_out),
+            "training triples, %": _percent(band.known),
+        }
+        for number, (target, band) in enumerate(zip(report.targets, report.bands, strict=True))
+    ]
+    return tabulate(rows, headers="keys", disable_numparse=True, stralign="right")

@@ -1,0 +1,1 @@
+"""Training: the curriculum callback, loops, and losses."""

@@ -1,0 +1,1 @@
+"""What all rooms use: checks of arguments, storage, randomness, and what is read off PyKEEN."""

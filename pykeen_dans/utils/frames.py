@@ -1,0 +1,78 @@
+"""What a sampler or a representation can find out about the training, or the model, that it is made for.
+
+PyKEEN gives a sampler nothing but integer triples, and a representation nothing but their number. Features of entities
+come with *labels*, and whoever knows these is one or two calls up the stack: the training loop, or the constructor of
+the model. This module reads local variables of their frames, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Collection, Mapping
+from typing import Any, TypeVar
+
+from pykeen.triples import CoreTriplesFactory
+
+__all__ = [
+    "entity_labels",
+    "innermost_local",
+    "num_epochs_of_training",
+    "triples_factory_in_use",
+]
+
+X = TypeVar("X")
+
+#: The functions of PyKEEN that are given the training triples: the training, and the constructor of a model. The data
+#: loader is not among them, since PyKEEN's validation loss makes one of validation triples.
+_OWNERS = (("pykeen.training.training_loop", "_train"), ("pykeen.models.nbase", "__init__"))
+
+
+def innermost_local(name: str, kind: type[X], *, functions: Collection[tuple[str | None, str]]) -> X | None:
+    """Read a local variable off the innermost frame of one of some functions that (indirectly) call this one.
+
+    :param name: the name of the variable
+    :param kind: its type; frames where it is of another one are passed over
+    :param functions: pairs of the module (None for any) and the name of a function
+
+    :returns: the value, or None where none of the functions is being executed
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        function = frame.f_code.co_name
+        if (None, function) in functions or (frame.f_globals.get("__name__"), function) in functions:
+            value = frame.f_locals.get(name)
+            if isinstance(value, kind):
+                return value
+        frame = frame.f_back
+    return None
+
+
+def triples_factory_in_use() -> CoreTriplesFactory | None:
+    """Find the training triples of the training under way, or of the model that is being made.
+
+    :returns: the triples factory, or None outside of both. Of nested trainings it is that of the innermost one.
+    """
+    return innermost_local("triples_factory", CoreTriplesFactory, functions=_OWNERS)
+
+
+def entity_labels(triples_factory: CoreTriplesFactory | None) -> Mapping[str, int] | None:
+    """Get the labels of entities.
+
+    :param triples_factory: a triples factory, if there is one
+
+    :returns: the mapping from labels to ids, or None where there is none, as for triples that have only ever been
+        integers
+    """
+    labels: Any = getattr(triples_factory, "entity_to_id", None)
+    return labels
+
+
+def num_epochs_of_training() -> int | None:
+    """Read the number of epochs off the frame of the PyKEEN training that (indirectly) calls this function.
+
+    PyKEEN tells the number of epochs to no callback and to no sampler, and a curriculum needs to know where it ends.
+    This reads one local variable of ``TrainingLoop._train``, and changes nothing.
+
+    :returns: the number of epochs, or None outside of a training
+    """
+    return innermost_local("num_epochs", int, functions=[(None, "_train")])
