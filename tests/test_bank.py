@@ -1,214 +1,47 @@
-"""The index of queries and the bank of generated ids, against Python's own dictionaries and sets."""
+"""The bank of generated ids: what is kept, and what is drawn from it, against an oracle in Python."""
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
+from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pykeen.datasets import Nations
+from pykeen.typing import LongTensor
+from scipy.stats import chisquare
 
-from pykeen_dans.bank import HEAD, TAIL, NegativeBank, QueryIndex
-from pykeen_dans.bank import bank as bank_module
-
-NUM_ENTITIES, NUM_RELATIONS = 7, 3
-
-Query = tuple[int, int, int]
-
-triple_lists = st.lists(
-    st.tuples(st.integers(0, NUM_ENTITIES - 1), st.integers(0, NUM_RELATIONS - 1), st.integers(0, NUM_ENTITIES - 1)),
-    min_size=1,
-    max_size=40,
-)
-
-
-def make_index(triples: list[tuple[int, int, int]]) -> QueryIndex:
-    return QueryIndex(mapped_triples=torch.tensor(triples), num_entities=NUM_ENTITIES, num_relations=NUM_RELATIONS)
-
-
-def answers_by_query(triples: list[tuple[int, int, int]]) -> dict[Query, set[int]]:
-    """Collect what the index should hold, the slow way."""
-    answers: dict[Query, set[int]] = {}
-    for head, relation, tail in triples:
-        answers.setdefault((tail, relation, HEAD), set()).add(head)
-        answers.setdefault((head, relation, TAIL), set()).add(tail)
-    return answers
-
-
-def queries_of(index: QueryIndex) -> list[Query]:
-    batch = index.select(torch.arange(index.num_queries))
-    return list(zip(batch.kept.tolist(), batch.relations.tolist(), batch.sides.tolist(), strict=True))
-
-
-def answers_of(index: QueryIndex, row: int) -> list[int]:
-    return index.answers[int(index.offsets[row]) : int(index.offsets[row + 1])].tolist()
-
-
-@pytest.fixture(params=["table", "search"])
-def lookup(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Find queries both ways: by a table of all possible ones, and by a search among the known ones."""
-    if request.param == "search":
-        monkeypatch.setattr(bank_module, "_MAX_TABLE", 0)
-    return request.param
-
-
-@settings(max_examples=60, deadline=None)
-@given(triples=triple_lists)
-def test_index_holds_each_query_with_its_distinct_answers(triples: list[tuple[int, int, int]]) -> None:
-    # each triple twice, since duplicates must not count
-    index = make_index(triples + triples)
-    expected = answers_by_query(triples)
-    assert {query: answers_of(index, row) for row, query in enumerate(queries_of(index))} == {
-        query: sorted(answers) for query, answers in expected.items()
-    }
-    assert index.num_queries == len(expected)
-    assert index.num_answers(torch.arange(index.num_queries)).tolist() == [
-        len(expected[query]) for query in queries_of(index)
-    ]
-
-
-@settings(max_examples=30, deadline=None)
-@given(triples=triple_lists, table=st.booleans())
-def test_find_knows_exactly_the_queries_of_training(triples: list[tuple[int, int, int]], table: bool) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bank_module, "_MAX_TABLE", 2**24 if table else 0)
-        index = make_index(triples)
-    assert (index._dense is not None) == table
-    position = {query: row for row, query in enumerate(queries_of(index))}
-    # a margin of two ids around the known ones, which alias the keys of other queries
-    grid = torch.cartesian_prod(torch.arange(NUM_ENTITIES + 2), torch.arange(NUM_RELATIONS + 2), torch.arange(2))
-    found = index.find(*grid.unbind(dim=-1))
-    assert found.tolist() == [position.get(tuple(query), -1) for query in grid.tolist()]
-
-
-def test_select_is_the_inverse_of_find(lookup: str) -> None:
-    factory = Nations().training
-    index = QueryIndex(
-        mapped_triples=factory.mapped_triples,
-        num_entities=factory.num_entities,
-        num_relations=factory.num_relations,
-    )
-    assert (index._dense is None) == (lookup == "search")
-    rows = torch.randperm(index.num_queries)
-    batch = index.select(rows)
-    assert len(batch) == index.num_queries
-    assert torch.equal(batch.rows, rows)
-    assert torch.equal(index.find(batch.kept, batch.relations, batch.sides), rows)
-    # the side may be one for all
-    tails = batch.sides == TAIL
-    assert torch.equal(index.find(batch.kept[tails], batch.relations[tails], TAIL), rows[tails])
-    assert not set(index.find(batch.kept[tails], batch.relations[tails], HEAD).tolist()) & set(rows[tails].tolist())
-
-
-def test_find_leaves_its_arguments_alone(lookup: str) -> None:
-    index = make_index([(0, 0, 1)])
-    kept, relations = torch.tensor([0, NUM_ENTITIES]), torch.tensor([0, 10 * NUM_RELATIONS])
-    index.find(kept, relations, TAIL)
-    assert kept.tolist() == [0, NUM_ENTITIES]
-    assert relations.tolist() == [0, 10 * NUM_RELATIONS]
-
-
-def test_inverse_triples_give_the_same_answers_by_the_inverse_relation() -> None:
-    factory = Nations().training
-    triples = factory.mapped_triples
-    inverse = triples[:, [2, 1, 0]] + torch.tensor([0, factory.num_relations, 0])
-    index = QueryIndex(
-        mapped_triples=torch.cat([triples, inverse]),
-        num_entities=factory.num_entities,
-        num_relations=2 * factory.num_relations,
-    )
-    head, relation, _ = triples.unbind(dim=-1)
-    direct = index.find(head, relation, TAIL)
-    back = index.find(head, relation + factory.num_relations, HEAD)
-    assert (direct >= 0).all()
-    assert (direct != back).all()
-    for a, b in zip(direct[:50].tolist(), back[:50].tolist(), strict=True):
-        assert answers_of(index, a) == answers_of(index, b)
-
-
-@settings(max_examples=40, deadline=None)
-@given(triples=triple_lists, seed=st.integers(0, 100))
-def test_sample_answer_draws_known_answers_only(triples: list[tuple[int, int, int]], seed: int) -> None:
-    index = make_index(triples)
-    expected, queries = answers_by_query(triples), queries_of(index)
-    rows = torch.arange(index.num_queries).repeat(20)
-    drawn = index.sample_answer(rows, torch.Generator().manual_seed(seed))
-    assert all(answer in expected[queries[row]] for row, answer in zip(rows.tolist(), drawn.tolist(), strict=True))
-
-
-def test_sample_answer_draws_all_answers_alike() -> None:
-    index = make_index([(0, 0, tail) for tail in (1, 2, 4, 6)] + [(3, 1, 5)])
-    rows = index.find(torch.tensor([0]), torch.tensor([0]), TAIL).expand(8000)
-    counts = torch.bincount(index.sample_answer(rows, torch.Generator().manual_seed(0)), minlength=NUM_ENTITIES)
-    assert counts.nonzero().view(-1).tolist() == [1, 2, 4, 6]
-    # four standard deviations of a binomial distribution
-    assert (counts[counts > 0] - 2000).abs().max() < 4 * (8000 * 0.25 * 0.75) ** 0.5
-
-
-@settings(max_examples=40, deadline=None)
-@given(triples=triple_lists, data=st.data())
-def test_known_tells_known_answers(triples: list[tuple[int, int, int]], data: st.DataObject) -> None:
-    index = make_index(triples)
-    expected, queries = answers_by_query(triples), queries_of(index)
-    row_ids = data.draw(st.lists(st.integers(0, index.num_queries - 1), max_size=8))
-    rows = torch.tensor(row_ids, dtype=torch.long)
-
-    pool = data.draw(st.permutations(range(NUM_ENTITIES)))[: data.draw(st.integers(1, NUM_ENTITIES))]
-    common = index.known(rows, torch.tensor(pool))
-    assert common.shape == (len(rows), len(pool))
-    assert common.tolist() == [[entity in expected[queries[row]] for entity in pool] for row in row_ids]
-
-    own = torch.randint(NUM_ENTITIES, size=(len(rows), 5), generator=torch.Generator().manual_seed(len(rows)))
-    assert index.known(rows, own).tolist() == [
-        [entity in expected[queries[row]] for entity in entities]
-        for row, entities in zip(row_ids, own.tolist(), strict=True)
-    ]
-
-
-@settings(max_examples=40, deadline=None)
-@given(triples=triple_lists)
-def test_is_answer_tells_known_answers_of_each_row(triples: list[tuple[int, int, int]]) -> None:
-    index = make_index(triples)
-    expected, queries = answers_by_query(triples), queries_of(index)
-    # all pairs; a negative row stands for an unknown query, a negative entity for an empty slot
-    rows, entities = torch.cartesian_prod(torch.arange(-1, index.num_queries), torch.arange(-1, NUM_ENTITIES)).T
-    shape = (-1, NUM_ENTITIES + 1)
-    result = index.is_answer(rows.view(shape), entities.view(shape).int())
-    assert result.shape == rows.view(shape).shape
-    assert result.view(-1).tolist() == [
-        row >= 0 and entity in expected[queries[row]]
-        for row, entity in zip(rows.tolist(), entities.tolist(), strict=True)
-    ]
-
-
-def test_index_needs_triples_and_keys_that_fit() -> None:
-    with pytest.raises(ValueError, match=r"mapped_triples is empty.*at least one"):
-        QueryIndex(mapped_triples=torch.empty(0, 3, dtype=torch.long), num_entities=2, num_relations=1)
-    with pytest.raises(ValueError, match=r"num_entities=.*remove unused"):
-        QueryIndex(mapped_triples=torch.tensor([[0, 0, 1]]), num_entities=2**40, num_relations=2**30)
+from pykeen_dans.bank import NegativeBank
 
 
 @settings(max_examples=60, deadline=None)
 @given(
     num_queries=st.integers(1, 500),
     num_bands=st.integers(1, 5),
+    num_sources=st.integers(1, 3),
     num_slots=st.integers(1, 9),
     kib=st.floats(0.2, 8),
     num_groups=st.one_of(st.none(), st.integers(1, 100)),
 )
 def test_bank_stays_within_its_memory(
-    num_queries: int, num_bands: int, num_slots: int, kib: float, num_groups: int | None
+    num_queries: int, num_bands: int, num_sources: int, num_slots: int, kib: float, num_groups: int | None
 ) -> None:
-    groups = None if num_groups is None else torch.arange(num_queries) % num_groups
     bank = NegativeBank(
-        num_queries=num_queries, num_bands=num_bands, num_slots=num_slots, memory=kib / 1024, groups=groups
+        num_queries=num_queries,
+        num_bands=num_bands,
+        num_sources=num_sources,
+        num_slots=num_slots,
+        memory=kib / 1024,
+        groups=None if num_groups is None else torch.arange(num_queries) % num_groups,
     )
-    assert bank.ids.element_size() * bank.ids.numel() <= kib * 1024
-    assert bank.row_size == num_bands * num_slots
+    row_bytes = 4 * num_bands * num_sources * num_slots
+    # one row is there however short memory is
+    assert bank.ids.element_size() * bank.ids.numel() <= max(kib * 1024, row_bytes)
     # the bank shares rows only if it must
-    assert bank.shared == (4 * num_queries * num_bands * num_slots > kib * 1024)
+    assert bank.shared == (num_queries > max(1, int(kib * 1024) // row_bytes))
     rows = bank.rows(torch.arange(num_queries))
     assert rows.min() == 0
     assert rows.max() == bank.num_rows - 1
@@ -235,10 +68,10 @@ def test_queries_of_one_group_share_rows_while_others_do_not() -> None:
 
 
 def test_a_bank_starts_empty_and_returns_what_was_written() -> None:
-    bank = NegativeBank(num_queries=5, num_bands=2, num_slots=3, memory=1)
+    bank = NegativeBank(num_queries=5, num_bands=2, num_sources=2, num_slots=3, memory=1)
     assert (bank.ids == -1).all()
     assert bank.filled == 0.0
-    ids = torch.arange(12).view(2, 2, 3)
+    ids = torch.arange(24).view(2, 2, 2, 3)
     bank.write(torch.tensor([4, 1]), ids)
     assert torch.equal(bank.ids[[4, 1]].long(), ids)
     assert (bank.ids[[0, 2, 3]] == -1).all()
@@ -255,36 +88,180 @@ def _tell_first_id(bank: NegativeBank, refreshed, answers) -> None:  # type: ign
     # sums of several threads would hang in a forked process
     torch.set_num_threads(1)
     refreshed.wait(timeout=30)
-    answers.put(int(bank.ids[0, 0, 0]))
+    drawn = bank.draw(
+        torch.tensor([[0]]), num_draws=1, band_weights=[1.0], source_weights=[1.0], turns=torch.zeros(1, 1).long()
+    )
+    answers.put((int(bank.ids[0, 0, 0, 0]), int(drawn)))
 
 
-def test_a_worker_process_sees_a_refresh() -> None:
+def test_a_worker_process_sees_and_draws_what_was_refreshed() -> None:
     context = multiprocessing.get_context("fork")
     bank = NegativeBank(num_queries=3, num_bands=1, num_slots=2, memory=1)
     assert bank.ids.is_shared()
     refreshed, answers = context.Event(), context.SimpleQueue()
     child = context.Process(target=_tell_first_id, args=(bank, refreshed, answers))
     child.start()
-    bank.write(torch.tensor([0]), torch.tensor([[[41, 42]]]))
+    bank.write(torch.tensor([0]), torch.tensor([[[[41, 41]]]]))
     refreshed.set()
-    assert answers.get() == 41
+    assert answers.get() == (41, 41)
     child.join(timeout=30)
     assert child.exitcode == 0
 
 
-@pytest.mark.parametrize("side", [HEAD, TAIL])
-def test_an_index_of_one_side_knows_the_queries_of_that_side_alone(side: int) -> None:
-    triples = torch.randint(5, (40, 3), generator=torch.Generator().manual_seed(0))
-    both = QueryIndex(mapped_triples=triples, num_entities=5, num_relations=5)
-    one = QueryIndex(mapped_triples=triples, num_entities=5, num_relations=5, sides=(side,))
-    everything = both.select(torch.arange(both.num_queries))
-    kept, relations = everything.kept, everything.relations
-    for asked in (HEAD, TAIL):
-        expected, found = both.find(kept, relations, asked), one.find(kept, relations, asked)
-        if asked != side:
-            assert (found == -1).all()
+# Drawing: every slot holds a code that tells where it is
+
+
+def coded_bank(
+    *, num_queries: int, num_bands: int = 1, num_sources: int = 1, num_slots: int = 4, **kwargs: object
+) -> NegativeBank:
+    bank = NegativeBank(
+        num_queries=num_queries,
+        num_bands=num_bands,
+        num_sources=num_sources,
+        num_slots=num_slots,
+        **{"memory": 16.0, **kwargs},  # type: ignore[arg-type]
+    )
+    bank.write(torch.arange(bank.num_rows), torch.arange(bank.ids.numel()).view(bank.ids.shape))
+    return bank
+
+
+def draw(
+    bank: NegativeBank,
+    queries: LongTensor,
+    num_draws: int,
+    *,
+    band_weights: Sequence[float] | None = None,
+    source_weights: Sequence[float] | None = None,
+    turns: LongTensor | None = None,
+    seed: int = 0,
+) -> np.ndarray:
+    """Draw, and tell where each id was found, shape: (n, num_draws, 4): row, band, source and slot; -1 for none."""
+    torch.manual_seed(seed)
+    if turns is None:
+        turns = (torch.arange(queries.shape[1])[:, None] + torch.arange(num_draws)) % len(queries)
+    ids = bank.draw(
+        queries,
+        num_draws=num_draws,
+        band_weights=band_weights or [1 / bank.num_bands] * bank.num_bands,
+        source_weights=source_weights or [1 / bank.num_sources] * bank.num_sources,
+        turns=turns,
+    )
+    assert ids.shape == (queries.shape[1], num_draws)
+    assert ids.dtype == torch.int32
+    place = np.stack(np.unravel_index(ids.clamp(min=0).numpy(), bank.ids.shape), axis=-1)
+    return np.where(ids.numpy()[..., None] < 0, -1, place)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_each_draw_is_from_its_query_and_a_run_of_slots(data: st.DataObject) -> None:
+    """Against a slow oracle: row, one band for each side, neighbouring slots round the end, sources in their parts."""
+    num_queries, num_bands, num_sources, num_slots = (data.draw(st.integers(1, high)) for high in (9, 4, 3, 6))
+    num_sides, num_draws, size = (data.draw(st.integers(1, high)) for high in (2, 9, 12))
+    bank = coded_bank(num_queries=num_queries, num_bands=num_bands, num_sources=num_sources, num_slots=num_slots)
+    random = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
+    queries = torch.randint(-1, num_queries, size=(num_sides, size), generator=random)
+    turns = torch.randint(num_sides, size=(size, num_draws), generator=random)
+    places = draw(bank, queries, num_draws, turns=turns)
+    for position, of_positive in enumerate(places):
+        for side in range(num_sides):
+            chosen = [draw for draw in range(num_draws) if turns[position, draw] == side]
+            query = int(queries[side, position])
+            if query < 0:
+                assert (of_positive[chosen] == -1).all()
+                continue
+            found = of_positive[chosen]
+            assert (found[:, 0] == query).all()
+            assert len(set(found[:, 1])) <= 1
+            # each pair of draws is as far apart in the row as the numbers of draws of all sides before them
+            starts = {(slot - draw // num_sides) % num_slots for slot, draw in zip(found[:, 3], chosen, strict=True)}
+            assert len(starts) <= 1
+        if (queries[:, position] >= 0).all():
+            counts = np.bincount(of_positive[:, 2], minlength=num_sources)
+            assert counts.max() - counts.min() <= 1
+
+
+def test_slots_wrap_around_and_none_comes_twice_before_all_have_come() -> None:
+    bank = coded_bank(num_queries=1, num_slots=5)
+    runs = draw(bank, torch.zeros(1, 400, dtype=torch.long), 5)[..., 3]
+    assert (np.sort(runs, axis=1) == np.arange(5)).all()
+    assert ((runs[:, 1:] - runs[:, :-1]) % 5 == 1).all()
+    # all beginnings are alike, so that those that wrap around are among them
+    assert chisquare(np.bincount(runs[:, 0], minlength=5)).pvalue > 1e-3
+    longer = draw(bank, torch.zeros(1, 10, dtype=torch.long), 12)[..., 3]
+    assert (longer[:, 5:] == longer[:, :-5]).all()
+
+
+@pytest.mark.parametrize("weights", [(0.7, 0.2, 0.1), (0.25, 0.25, 0.5), (0.0, 0.4, 0.6)])
+@pytest.mark.parametrize("num_sides", [1, 2])
+def test_bands_are_drawn_by_their_weights(weights: tuple[float, ...], num_sides: int) -> None:
+    bank = coded_bank(num_queries=3, num_bands=3)
+    queries = torch.randint(3, size=(num_sides, 6000))
+    bands = draw(bank, queries, num_sides, band_weights=weights)[..., 1]
+    counts, expected = np.bincount(bands.flat, minlength=3), np.array(weights) * bands.size
+    assert (counts[expected == 0] == 0).all()
+    assert chisquare(counts[expected > 0], expected[expected > 0]).pvalue > 1e-3
+    if num_sides == 2:
+        # the band of one side tells nothing of that of the other
+        together = (bands[:, 0] == bands[:, 1]).mean()
+        alike = sum(weight**2 for weight in weights)
+        assert together == pytest.approx(alike, abs=4 * (alike * (1 - alike) / 6000) ** 0.5)
+
+
+@pytest.mark.parametrize("num_draws", [1, 2, 3, 5, 10])
+@pytest.mark.parametrize("weights", [(0.5, 0.5), (0.8, 0.2), (1 / 3, 1 / 3, 1 / 3), (0.1, 0.3, 0.6), (1.0, 0.0)])
+@pytest.mark.parametrize("num_sides", [1, 2])
+def test_each_source_has_its_part_of_each_positive(num_draws: int, weights: tuple[float, ...], num_sides: int) -> None:
+    """Each positive has the whole part of each source, or one more or less; and together they have the exact one."""
+    size = 3000
+    bank = coded_bank(num_queries=1, num_sources=len(weights))
+    sources = draw(bank, torch.zeros(num_sides, size, dtype=torch.long), num_draws, source_weights=weights)[..., 2]
+    for source, weight in enumerate(weights):
+        counts, expected = (sources == source).sum(axis=1), weight * num_draws
+        if abs(expected - round(expected)) < 1e-9:
+            assert (counts == round(expected)).all()
             continue
-        assert torch.equal(found >= 0, expected >= 0)
-        known = found >= 0
-        entities = torch.arange(5)
-        assert torch.equal(one.known(found[known], entities), both.known(expected[known], entities))
+        assert set(counts) == {int(expected), int(expected) + 1}
+        part = expected % 1
+        assert counts.mean() == pytest.approx(expected, abs=4 * (part * (1 - part) / size) ** 0.5)
+    if num_sides == 2 and num_draws > 1:
+        # no side is left to one source: neighbouring positives begin with the other side
+        turns = (np.arange(size)[:, None] + np.arange(num_draws)) % 2
+        of_side = [np.bincount(sources[turns == side], minlength=len(weights)) for side in range(2)]
+        assert np.abs(of_side[0] - of_side[1]).max() < 0.05 * size * num_draws / 2
+
+
+def test_sides_take_turns_as_they_are_told() -> None:
+    bank = coded_bank(num_queries=20, num_bands=2, num_sources=2)
+    queries = torch.stack([torch.arange(10), torch.arange(10, 20)])
+    turns = (torch.arange(10)[:, None] + torch.arange(7)) % 2
+    rows = draw(bank, queries, 7, turns=turns)[..., 0]
+    for position, number in itertools.product(range(10), range(7)):
+        assert rows[position, number] == position + (10 if (position + number) % 2 else 0)
+
+
+def test_unknown_queries_and_empty_slots_give_minus_one() -> None:
+    bank = coded_bank(num_queries=3, num_bands=2, num_sources=2)
+    bank.write(torch.tensor([1]), torch.full((1, 2, 2, 4), -1))
+    places = draw(bank, torch.tensor([[0, 1, -1, 2, -1]]), 6)
+    assert (places[[1, 2, 4]] == -1).all()
+    assert (places[[0, 3]] >= 0).all()
+
+
+def test_shared_rows_are_drawn_for_all_that_share_them() -> None:
+    groups = torch.tensor([0, 1, 0, 1, 2])
+    # room for 3 rows of 4 slots
+    bank = coded_bank(num_queries=5, num_slots=4, memory=3 * 4 * 4 / 2**20, groups=groups)
+    assert bank.shared
+    rows = draw(bank, torch.tensor([[0, 1, 2, 3, 4, -1]]), 3)[..., 0]
+    assert rows.tolist() == [[0] * 3, [1] * 3, [0] * 3, [1] * 3, [2] * 3, [-1] * 3]
+
+
+def test_drawing_is_reproducible_and_leaves_queries_alone() -> None:
+    bank = coded_bank(num_queries=7, num_bands=3, num_sources=2)
+    queries = torch.randint(-1, 7, size=(2, 50))
+    before = queries.clone()
+    first, again, other = (draw(bank, queries, 4, seed=seed) for seed in (1, 1, 2))
+    assert (first == again).all()
+    assert (first != other).any()
+    assert torch.equal(queries, before)
