@@ -47,7 +47,7 @@ BUDGET = UpdateBudget(fit_steps=3)
 
 
 def updated(name: str, generator_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> GenerationEngine:
-    engine = make_engine(name, generator_kwargs=generator_kwargs, **kwargs)
+    engine = make_engine(name, generator_kwargs=generator_kwargs, **{"graph": clustered_graph(), **kwargs})
     engine.update(clustered_space(), None, BUDGET)
     return engine
 
@@ -78,7 +78,7 @@ def test_each_differs_from_what_it_is_an_ablation_of(name: str) -> None:
     generator, options = ABLATIONS[name]
     whole = {"ridge": "diffusion", "prior": "two-way-gan"}.get(generator, generator)
     vectors = []
-    for engine in (updated(generator, options, graph=clustered_graph()), updated(whole, graph=clustered_graph())):
+    for engine in (updated(generator, options), updated(whole)):
         engine.random.manual_seed(0)
         vectors.append(engine.generate(torch.arange(20))[:, :, 0])
     assert not torch.equal(*vectors)
@@ -143,7 +143,7 @@ def test_controls_ask_nothing_of_a_graph_that_they_do_not_read(name: str, monkey
 def test_negatives_of_a_query_depend_on_it_unless_the_condition_is_left_out() -> None:
     """Without CCD, what is generated is the same for all queries."""
     for conditioned in (False, True):
-        engine = updated("diffusion", dict(conditioned=conditioned))
+        engine = updated("diffusion", dict(conditioned=conditioned, mu=0.0))
         vectors: list[Tensor] = []
         for rows in (torch.arange(20), torch.arange(100, 120)):
             engine.random.manual_seed(0)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pykeen_dans.engine.curriculum import (
@@ -39,6 +39,7 @@ def test_names() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=40)
 @given(
     progress=progresses,
     num_bands=numbers,
@@ -60,6 +61,7 @@ def test_weights_are_weights(
 
 
 @pytest.mark.parametrize("make", RISING.values(), ids=RISING)
+@settings(max_examples=40)
 @given(start=progresses, step=st.floats(min_value=0.01, max_value=1), num_bands=st.integers(min_value=2, max_value=6))
 def test_hardness_rises_and_margin_falls(
     make: Callable[[], Curriculum], start: float, step: float, num_bands: int
@@ -83,6 +85,7 @@ def test_ends(make: Callable[[], Curriculum]) -> None:
     assert make()(1.0, num_bands=4).band_weights == pytest.approx(easy[::-1], abs=1e-4)
 
 
+@settings(max_examples=40)
 @given(progress=progresses)
 def test_hard_negatives_come_late_as_in_the_paper(progress: float) -> None:
     """Over all of training each band of the linear curriculum has the weight of its mirror image."""
@@ -92,6 +95,7 @@ def test_hard_negatives_come_late_as_in_the_paper(progress: float) -> None:
     assert (progress < 0.5) == (early[0] > early[-1]) or progress == pytest.approx(0.5)
 
 
+@settings(max_examples=40)
 @given(progress=progresses, number=numbers)
 def test_the_weights_are_the_softmax_of_the_documentation(progress: float, number: int) -> None:
     phase, kappa = (1 - math.exp(-2 * progress)) / (1 - math.exp(-2)), 1.7
@@ -101,6 +105,7 @@ def test_the_weights_are_the_softmax_of_the_documentation(progress: float, numbe
     assert weights == pytest.approx([math.exp(logit) / total for logit in logits])
 
 
+@settings(max_examples=40)
 @given(
     progress=st.floats(min_value=0.01, max_value=0.99),
     rate=st.floats(min_value=-10, max_value=10),
@@ -132,6 +137,7 @@ def test_constant_is_without_curriculum() -> None:
     assert state.margin_factor == pytest.approx(np.mean(state.margin_factors))
 
 
+@settings(max_examples=40)
 @given(progress=progresses, rate=st.floats(min_value=-5, max_value=5))
 def test_reversed_is_the_mirror_image(progress: float, rate: float) -> None:
     forwards, backwards = ExponentialCurriculum(rate=rate), ReversedCurriculum(rate=rate)
@@ -162,6 +168,7 @@ def test_the_share_is_no_matter_of_a_curriculum() -> None:
     ]
 
 
+@settings(max_examples=40)
 @given(progress=progresses, number=numbers)
 def test_sources_are_alike_unless_they_are_ordered(progress: float, number: int) -> None:
     curriculum = LinearCurriculum(kappa=2.0)

@@ -158,9 +158,8 @@ def test_reported_errors_are_those_of_the_noise(noise_loss: str) -> None:
         assert metrics["noise_error"] == pytest.approx(noise_errors(generator)[0], rel=0.1)
 
 
-@pytest.mark.parametrize("noise_loss", ["l2", "l1"])
-def test_reported_error_falls(noise_loss: str) -> None:
-    generator = make_generator(noise_loss=noise_loss, learning_rate=1e-2)
+def test_the_other_loss_falls_too() -> None:
+    generator = make_generator(noise_loss="l1", learning_rate=1e-2)
     early = fit(generator, 10)["noise_error"]
     fit(generator, 40)
     assert fit(generator, 10, seed=1)["noise_error"] < 0.95 * early

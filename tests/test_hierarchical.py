@@ -287,7 +287,7 @@ def test_heads_and_tails_have_chains_of_their_own() -> None:
 def test_noise_control_knows_nothing_of_the_query() -> None:
     control, generator = make_generator(levels=BOTH, trained=False), make_generator(levels=BOTH)
     assert fit(control, 10) == {}
-    fit(generator, 40)
+    fit(generator, 60)
     answers = GRAPH.index.sample_answer(QUERIES.rows, seeded())
     assert (truth_distances(control, answers)[-1] > 1.2 * truth_distances(generator, answers)[-1]).all()
 

@@ -129,7 +129,7 @@ def test_memory_is_flat(generator: str) -> None:
     for _ in range(2):
         update(engine)
     before = alive()
-    for _ in range(6):
+    for _ in range(4):
         update(engine)
     assert alive() <= before
 
