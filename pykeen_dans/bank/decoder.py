@@ -23,9 +23,9 @@ from pykeen.typing import FloatTensor, LongTensor
 from torch import Tensor
 from torch.nn import functional
 
+from ..graph import QueryIndex
 from ..space.entity_space import EntitySpace
 from ..utils.validation import validate_positive
-from .queries import QueryIndex
 
 __all__ = [
     "Decoder",

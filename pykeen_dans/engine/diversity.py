@@ -16,7 +16,7 @@ import torch
 from pykeen.typing import FloatTensor, LongTensor
 from torch.nn import functional
 
-from ..bank import QueryIndex
+from ..graph import QueryIndex
 from ..space.entity_space import EntitySpace
 
 __all__ = [

@@ -16,12 +16,11 @@ from pykeen.typing import LongTensor, MappedTriples
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..bank import NegativeBank, QueryIndex
+from ..bank import NegativeBank
 from ..bank.decoder import decoder_resolver
 from ..generators.base import Budget, FitReport, Generator, World
-from ..graph.difficulty import difficulty_resolver
-from ..graph.reference import ReferenceEmbedding, reference_embedding
-from ..graph.types import EntityTypes
+from ..graph import Graph
+from ..graph.reference import ReferenceEmbedding
 from ..space.entity_space import EntitySpace, reference_space
 from ..utils.validation import make_by_name
 from .curriculum import Curriculum, CurriculumState
@@ -85,12 +84,14 @@ class GenerationEngine:
         self.settings = settings
         self.make_generator = make_generator
         self.random = torch.Generator().manual_seed(settings.seed)
-        self.index = QueryIndex(
+        self.graph = Graph(
             mapped_triples=mapped_triples,
             num_entities=num_entities,
             num_relations=num_relations,
             sides=settings.sides,
+            reference_kwargs=settings.reference_kwargs,
         )
+        self.index = self.graph.index
         self.decoder = make_by_name("decoder", decoder_resolver, settings.decoder, settings.decoder_kwargs)
         self.steering = HardnessSteering(
             settings.targets,
@@ -135,29 +136,15 @@ class GenerationEngine:
     @functools.cached_property
     def reference(self) -> ReferenceEmbedding:
         """The pre-trained reference embedding."""
-        return reference_embedding(
-            mapped_triples=self.mapped_triples,
-            num_entities=self.num_entities,
-            num_relations=self.num_relations,
-            **(self.settings.reference_kwargs or {}),
-        )
+        return self.graph.reference
 
     @functools.cached_property
     def world(self) -> World:
         """What the generator knows of the graph."""
-        difficulty = make_by_name(
-            "difficulty", difficulty_resolver, self.settings.difficulty, self.settings.difficulty_kwargs
-        )
-        # as the reference embedding, these depend on the triples only, so that runs of other seeds find them in the
-        # cache
         return World(
             index=self.index,
-            types=EntityTypes.cluster(self.reference.entities, num_types=self.settings.num_types),
-            difficulty=difficulty(
-                mapped_triples=self.mapped_triples,
-                num_entities=self.num_entities,
-                num_relations=self.num_relations,
-            ),
+            types=self.graph.types(self.settings.num_types),
+            difficulty=self.graph.difficulty(self.settings.difficulty, self.settings.difficulty_kwargs),
         )
 
     @functools.cached_property

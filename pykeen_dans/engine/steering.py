@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import torch
 from pykeen.typing import FloatTensor, LongTensor
 
-from ..bank import HEAD, TAIL, QueryBatch, QueryIndex
 from ..generators.base import Generator
+from ..graph import HEAD, TAIL, QueryBatch, QueryIndex
 from ..utils.models import evaluating
 from ..utils.validation import validate_between
 

@@ -11,7 +11,7 @@ import torch
 from pykeen.typing import FloatTensor, LongTensor
 from torch import nn
 
-from ..bank import QueryBatch, QueryIndex
+from ..graph import QueryBatch, QueryIndex
 from ..graph.types import EntityTypes
 from ..space.entity_space import EntitySpace
 
@@ -45,8 +45,7 @@ class World:
         :returns: the queries, and shape: (n,) their answers
         """
         position = torch.randint(self.index.answers.shape[0], size=(size,), generator=random)
-        rows = torch.searchsorted(self.index.offsets, position, right=True) - 1
-        return self.index.select(rows), self.index.answers[position].long()
+        return self.index.positives(position)
 
 
 @dataclasses.dataclass

@@ -24,7 +24,7 @@ from class_resolver import HintOrType, OptionalKwargs
 from pykeen.typing import FloatTensor, LongTensor
 from torch import nn
 
-from ..bank import QueryBatch
+from ..graph import QueryBatch
 from ..space.entity_space import EntitySpace
 from ..utils.validation import make_by_name, validate_at_least, validate_bands, validate_choice
 from .base import World

@@ -23,7 +23,7 @@ from pykeen.typing import FloatTensor, LongTensor
 from torch import nn
 from torch.nn import functional
 
-from ..bank import QueryBatch
+from ..graph import QueryBatch
 from ..space.combination import (
     ComplexProductCombination,
     LearnedCombination,

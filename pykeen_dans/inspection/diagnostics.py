@@ -18,8 +18,8 @@ import torch
 from pykeen.sampling import NegativeSampler
 from pykeen.typing import BoolTensor, FloatTensor, LongTensor, MappedTriples
 
-from ..bank import HEAD, TAIL, QueryIndex
 from ..engine.steering import rank_percentiles
+from ..graph import HEAD, TAIL, QueryIndex
 from ..sampling.base import GeneratedNegativeSampler
 from ..sampling.filtering import ExactFilterer
 from ..utils.randomness import reproducible

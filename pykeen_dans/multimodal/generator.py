@@ -21,11 +21,11 @@ from class_resolver import HintOrType, OptionalKwargs
 from pykeen.typing import FloatTensor
 from torch import nn
 
-from ..bank import QueryBatch
 from ..generators.base import Budget, FitReport, Generator, World
 from ..generators.denoiser import Denoiser, DenoisingNetwork
 from ..generators.diffusion_process import DiffusionChain
 from ..generators.schedule import NoiseSchedule
+from ..graph import QueryBatch
 from ..space.entity_space import EntitySpace
 from ..utils.validation import validate_at_least, validate_choice, validate_positive
 from .levels import SemanticLevel

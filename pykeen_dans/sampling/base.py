@@ -19,7 +19,6 @@ from pykeen.sampling import NegativeSampler
 from pykeen.sampling.filtering import Filterer
 from pykeen.typing import LABEL_HEAD, LABEL_TAIL, BoolTensor, LongTensor, MappedTriples, Target
 
-from ..bank import HEAD, TAIL
 from ..bank.decoder import Decoder
 from ..engine.coupling import Coupling, alone_engine, take_over
 from ..engine.curriculum import Curriculum, CurriculumState, curriculum_resolver
@@ -27,7 +26,9 @@ from ..engine.diversity import DEFAULT_MIN_DISTINCT
 from ..engine.engine import GenerationEngine
 from ..engine.settings import EngineSettings
 from ..generators.base import Generator
+from ..graph import HEAD, TAIL
 from ..graph.difficulty import Difficulty, difficulty_resolver
+from ..graph.reference import validate_reference_kwargs
 from ..utils.frames import num_epochs_of_training
 from ..utils.storage import content_key
 from ..utils.validation import make_by_name, validate_at_least, validate_device, validate_positive, validate_share
@@ -192,6 +193,7 @@ class GeneratedNegativeSampler(NegativeSampler):
         make_generator = functools.partial(self.generator_cls, num_relations=self.num_relations, **generator_options)
         # for their checks alone: both are made for use when their space is known, which may be an epoch later
         make_by_name("difficulty", difficulty_resolver, difficulty, difficulty_kwargs)
+        validate_reference_kwargs(reference_kwargs)
         with torch.random.fork_rng(devices=[]):
             make_generator(dim=1)
         make = functools.partial(

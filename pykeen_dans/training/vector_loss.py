@@ -18,9 +18,9 @@ from pykeen.typing import FloatTensor, LongTensor
 from torch import Tensor
 from torch.nn import functional
 
-from ..bank import HEAD, TAIL
 from ..engine.curriculum import CurriculumState
 from ..engine.engine import GenerationEngine
+from ..graph import HEAD, TAIL
 from ..sampling.reading import reading_plan
 from ..space.combination import RotationCombination, TranslationCombination, combination_for
 from ..utils.models import forget_cached_vectors
