@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from pykeen_dans.bank import HEAD, TAIL
 from pykeen_dans.bank.decoder import take_nearest
 from pykeen_dans.engine.engine import GenerationEngine
+from pykeen_dans.graph import HEAD, TAIL
 from pykeen_dans.training.callback import CurriculumTrainingCallback
 
 

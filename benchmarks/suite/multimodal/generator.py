@@ -19,8 +19,8 @@ from pykeen.losses import NSSALoss
 from pykeen.models import RotatE
 from pykeen.training import SLCWATrainingLoop
 
-from pykeen_dans.bank import QueryIndex
 from pykeen_dans.generators.base import Budget, World
+from pykeen_dans.graph import QueryIndex
 from pykeen_dans.graph.reference import reference_embedding
 from pykeen_dans.graph.types import EntityTypes
 from pykeen_dans.multimodal import load_modalities
