@@ -8,11 +8,12 @@ that they do change the target; how much they count is an option.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import torch
+from class_resolver import HintOrType
+from pykeen.sampling import NegativeSampler, negative_sampler_resolver
 from pykeen.training import SLCWATrainingLoop
-from pykeen.triples import CoreTriplesFactory
 from pykeen.typing import LABEL_HEAD, FloatTensor, LongTensor, MappedTriples, Target
 from torch import Tensor
 
@@ -23,6 +24,8 @@ from ..utils.validation import validate_at_least, validate_non_negative
 
 __all__ = [
     "GeneratedCandidates",
+    "is_generated",
+    "make_sampler",
 ]
 
 
@@ -89,21 +92,44 @@ def _query(positives: LongTensor, side: int) -> tuple[LongTensor, LongTensor, in
     return positives[:, 2 if side == HEAD else 0], positives[:, 1], side
 
 
-def make_sampler(loop: SLCWATrainingLoop, factory: CoreTriplesFactory, sampler: Any, **kwargs: Any) -> Any:
-    """Make the sampler of a loop for its training triples, or take the one that there is.
+def is_generated(sampler: HintOrType[NegativeSampler]) -> bool:
+    """Tell whether a sampler is one whose negatives are generated.
+
+    :param sampler: the name, class, or instance of the sampler, None for PyKEEN's default
+
+    :returns: whether it is
+    """
+    if isinstance(sampler, NegativeSampler):
+        return isinstance(sampler, GeneratedNegativeSampler)
+    return issubclass(negative_sampler_resolver.lookup(sampler), GeneratedNegativeSampler)
+
+
+def make_sampler(
+    loop: SLCWATrainingLoop, mapped_triples: MappedTriples, *, num_relations: int, sides: Sequence[Target]
+) -> GeneratedNegativeSampler:
+    """Make the sampler of a training loop, or take the instance that there is.
 
     :param loop: the training loop
-    :param factory: the training triples
-    :param sampler: the class, or an instance
-    :param kwargs: further parameters of the class
+    :param mapped_triples: shape: (num_triples, 3) the training triples, inverse ones included
+    :param num_relations: the number of relations, inverse ones included
+    :param sides: the sides that are replaced
 
     :returns: the sampler
+
+    :raises ValueError: if the sampler does not generate for these sides
     """
-    if isinstance(sampler, GeneratedNegativeSampler):
-        return sampler
-    return sampler(
-        mapped_triples=factory.mapped_triples,
-        num_entities=factory.num_entities,
-        num_relations=factory.num_relations,
-        **kwargs,
+    options = {"corruption_scheme": list(sides), **(loop.negative_sampler_kwargs or {})}
+    made = negative_sampler_resolver.make(
+        loop.negative_sampler,
+        pos_kwargs=options,
+        mapped_triples=mapped_triples,
+        num_entities=loop.model.num_entities,
+        num_relations=num_relations,
     )
+    assert isinstance(made, GeneratedNegativeSampler)
+    if missing := {_side(side) for side in sides} - set(made.sides):
+        raise ValueError(
+            f"corruption_scheme={options['corruption_scheme']} leaves out {len(missing)} of the sides {tuple(sides)} "
+            f"that the training loop replaces; leave it out, or choose other sides of the loop."
+        )
+    return made
