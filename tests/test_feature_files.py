@@ -179,7 +179,7 @@ def test_bad_texts(name: str, tmp_path: pathlib.Path) -> None:
         (dict(text={("a", "b"): "x"}), r"\('a', 'b'\) among its labels; give a list of strings"),
         (dict(features=FEATURES, labels={"a": 0}), "among its labels; give a list of strings"),
         (dict(features=FEATURES, labels=2.5), "2.5 among its labels; give a list of strings"),
-        (dict(path=5), r"\['path'\] is a int; give a path"),
+        (dict(path=5), r"has the shape \(\); give a matrix"),
         (dict(features=FEATURES, strict="false"), r"\['strict'\]='false' is neither true nor false"),
         (FEATURES.to_sparse(), r"it is sparse: use tensor.to_dense\(\)"),
         (None, r"has the shape \(\); give a matrix"),

@@ -133,8 +133,6 @@ def _features(
             f"{argument} has unknown options {unknown}; choose among {', '.join(sorted({source} | _OPTIONS[source]))}."
         )
     value, strict = options[source], validate_flag(f"{argument}['strict']", options.get("strict", False))
-    if source == "path" and not isinstance(value, str | os.PathLike):
-        raise ValueError(f"{argument}['path'] is a {type(value).__name__}; give a path, or it as 'features'.")
     if source == "text":
         name, given_texts, labels = read_texts(argument, value)
         texts = [""] * num_entities
