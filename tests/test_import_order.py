@@ -36,6 +36,7 @@ found = {
     "loop dans_kgc": training_loop_resolver.lookup("dans_kgc"),
     "loop dans": training_loop_resolver.lookup("dans"),
     "loop dhns": training_loop_resolver.lookup("dhns"),
+    "loop shared-negatives": training_loop_resolver.lookup("shared-negatives"),
     "multimodal": representation_resolver.lookup("multimodal"),
 }
 for name in ("family", "nell995", "NELL-995", "db15k", "mkgw", "MKG-Y"):
@@ -56,6 +57,7 @@ EXPECTED = {
     "loop dans_kgc": "pykeen_dans.training.loops:DANSKGCTrainingLoop",
     "loop dans": "pykeen_dans.training.loops:DANSTrainingLoop",
     "loop dhns": "pykeen_dans.training.loops:DHNSTrainingLoop",
+    "loop shared-negatives": "pykeen_dans.training.shared_negatives:SharedNegativesTrainingLoop",
     "multimodal": "pykeen_dans.multimodal.representation:MultimodalRepresentation",
     "family": "pykeen_dans.datasets:Family",
     "nell995": "pykeen_dans.datasets:NELL995",
@@ -90,6 +92,8 @@ WITH_OURS = (
     "pykeen_dans.sampling",
     "pykeen_dans.training.callback",
     "pykeen_dans.training.loops",
+    "pykeen_dans.training.shared_negatives",
+    "pykeen_dans.scoring.query_forms",
     "pykeen_dans.multimodal",
     "pykeen_dans.multimodal.representation",
     "pykeen.nn, pykeen_dans.multimodal.representation",

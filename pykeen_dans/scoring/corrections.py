@@ -44,6 +44,7 @@ __all__ = [
     "WeightedCandidates",
     "correct_loss",
     "correctable_losses",
+    "is_correctable",
 ]
 
 L = TypeVar("L", bound=Loss)
@@ -251,9 +252,14 @@ def _kind(loss: type[Loss]) -> type[LossCorrection[Any]] | None:
     return None
 
 
+def is_correctable(loss: type[Loss]) -> bool:
+    """Return whether losses of a class can be corrected."""
+    return _kind(loss) is not None
+
+
 def correctable_losses() -> list[str]:
     """List the losses that can be corrected, by the names that PyKEEN resolves."""
-    return sorted(name for name, cls in loss_resolver.lookup_dict.items() if _kind(cls) is not None)
+    return sorted(name for name, cls in loss_resolver.lookup_dict.items() if is_correctable(cls))
 
 
 def correct_loss(loss: Loss, *, negatives_weight: float = 1.0) -> LossCorrection[Any]:

@@ -186,13 +186,13 @@ def _score_by_model(
     )
     parameters = inspect.signature(method).parameters
     if name not in parameters and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        raise ValueError(_cannot_choose(model, method.__name__, name))
+        raise ValueError(_cannot_choose(model, side))
 
     def score(ids: LongTensor, **kwargs: Any) -> FloatTensor:
         kwargs[name] = ids
         scores = method(given, mode=mode, **kwargs)
         if scores.shape != (len(positives), ids.shape[-1]):
-            raise ValueError(_cannot_choose(model, method.__name__, name))
+            raise ValueError(_cannot_choose(model, side))
         return scores
 
     shared, own, vectors = candidates
@@ -207,8 +207,8 @@ def _score_by_model(
     )
 
 
-def _cannot_choose(model: Model, method: str, name: str) -> str:
-    side = LABEL_HEAD if name == "heads" else LABEL_TAIL
+def _cannot_choose(model: Model, side: Target) -> str:
+    method, name = ("score_h", "heads") if side == LABEL_HEAD else ("score_t", "tails")
     return (
         f"{method} of {type(model).__name__} does not score the {name} that it is asked for; let it take the argument "
         f"{name!r}, as pykeen.models.ERModel does, leave the side {side!r} out, or use training_loop='slcwa'."

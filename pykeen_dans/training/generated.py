@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from class_resolver import HintOrType
@@ -22,10 +23,12 @@ from ..sampling.base import GeneratedNegativeSampler
 from ..scoring.strata import OwnCandidates
 from ..utils.validation import validate_at_least, validate_non_negative
 
+if TYPE_CHECKING:
+    from .shared_negatives import SharedNegativesTrainingLoop
+
 __all__ = [
     "GeneratedCandidates",
     "is_generated",
-    "make_sampler",
 ]
 
 
@@ -48,6 +51,33 @@ class GeneratedCandidates:
         self.num_own = validate_at_least("num_own", num_own, 0)
         self.num_vectors = validate_at_least("num_vectors", num_vectors, 0)
         self.vector_weight = validate_non_negative("vector_weight", vector_weight)
+
+    @classmethod
+    def create(
+        cls,
+        loop: SharedNegativesTrainingLoop,
+        mapped_triples: MappedTriples,
+        *,
+        num_relations: int,
+        sides: Sequence[Target],
+    ) -> GeneratedCandidates | None:
+        """Make the candidates of a training loop, with its sampler.
+
+        :param loop: the training loop
+        :param mapped_triples: shape: (num_triples, 3) the training triples, inverse ones included
+        :param num_relations: the number of relations, inverse ones included
+        :param sides: the sides that are replaced
+
+        :returns: the candidates, or None where the sampler of the loop generates none
+        """
+        if not is_generated(loop.negative_sampler):
+            return None
+        return cls(
+            _make_sampler(loop, mapped_triples, num_relations=num_relations, sides=sides),
+            num_own=loop.num_own,
+            num_vectors=loop.num_vectors,
+            vector_weight=loop.vector_weight,
+        )
 
     def ids(self, positives: MappedTriples, side: Target) -> OwnCandidates | None:
         """Draw ids from the bank.
@@ -104,7 +134,7 @@ def is_generated(sampler: HintOrType[NegativeSampler]) -> bool:
     return issubclass(negative_sampler_resolver.lookup(sampler), GeneratedNegativeSampler)
 
 
-def make_sampler(
+def _make_sampler(
     loop: SLCWATrainingLoop, mapped_triples: MappedTriples, *, num_relations: int, sides: Sequence[Target]
 ) -> GeneratedNegativeSampler:
     """Make the sampler of a training loop, or take the instance that there is.

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from class_resolver import HintOrType, OptionalKwargs
+from pykeen.losses import CrossEntropyLoss, loss_resolver
 from pykeen.sampling import BasicNegativeSampler, negative_sampler_resolver
 from pykeen.training import SLCWATrainingLoop
 from pykeen.triples import CoreTriplesFactory
@@ -18,14 +19,14 @@ from pykeen.typing import LABEL_TAIL, FloatTensor, MappedTriples, Target
 from torch.utils.data import DataLoader
 from torch_max_mem.api import is_oom_error
 
-from ..scoring.corrections import WeightedCandidates, correct_loss
+from ..scoring.corrections import WeightedCandidates, correct_loss, correctable_losses, is_correctable
 from ..scoring.proposals import Pool, Proposal, proposal_resolver
 from ..scoring.query_forms import CandidateScores, form_names, score_candidates
 from ..scoring.representations import SIDES, Candidates
 from ..scoring.strata import OwnCandidates, weigh_candidates
 from ..scoring.subsampling import SUBSAMPLINGS, Subsampling, query_weights
 from ..utils.validation import make_by_name, validate_at_least, validate_between, validate_choice, validate_non_negative
-from .generated import GeneratedCandidates, is_generated, make_sampler
+from .generated import GeneratedCandidates, is_generated
 from .positives import PositiveInstances, SubGraphPositiveInstances
 
 __all__ = [
@@ -117,7 +118,8 @@ class SharedNegativesTrainingLoop(SLCWATrainingLoop):
             entities, so that, unlike ids, they change what is estimated.
         :param kwargs: keyword-based parameters of :class:`pykeen.training.SLCWATrainingLoop`
 
-        :raises ValueError: if a value is invalid, or if the model's loss can not be corrected
+        :raises ValueError: if a value is invalid, or if the model's loss can not be corrected, but for the margin
+            ranking loss that PyKEEN makes where none is chosen, which is replaced by cross entropy
         """
         super().__init__(**kwargs)
         self.num_shared = validate_at_least("num_shared", num_shared, 1)
@@ -133,11 +135,29 @@ class SharedNegativesTrainingLoop(SLCWATrainingLoop):
         self.num_vectors = validate_at_least("num_vectors", num_vectors, 0)
         self.vector_weight = validate_non_negative("vector_weight", vector_weight)
         self._generated: GeneratedCandidates | None = None
+        self._replace_default_loss()
         # it is made anew for each batch, since the loss may be replaced; here it shows whether it can be made
         correct_loss(self.loss, negatives_weight=negatives_weight)
-        self._proposals: Mapping[Target, Proposal] = {}
         self._batch: _SharedBatch | None = None
+        # made anew for the triples of the training, too; here they show whether they can be made
+        self._proposals = self._make_proposals(kwargs["triples_factory"])
         self._warn_of_sampler()
+
+    def _replace_default_loss(self) -> None:
+        """Use cross entropy where nobody has chosen a loss, and the default can not be corrected.
+
+        This is so with ``pipeline(model="ComplEx", training_loop="shared-negatives")``, and for all models with
+        ``pykeen train``, which has no option for losses: PyKEEN then makes a margin ranking loss.
+        """
+        defaults = {loss_resolver.default, self.model.loss_default}
+        if type(self.loss) in defaults and not is_correctable(type(self.loss)):
+            logger.warning(
+                "loss=%s, which is the default, can not be corrected for shared negatives, and is replaced by cross "
+                "entropy; pass loss='crossentropy' to choose it, or one of %s.",
+                type(self.loss).__name__,
+                ", ".join(correctable_losses()),
+            )
+            self.model.loss = CrossEntropyLoss(reduction=self.loss.reduction)
 
     def _warn_of_sampler(self) -> None:
         """Say that a sampler was asked for in vain."""
@@ -186,31 +206,27 @@ class SharedNegativesTrainingLoop(SLCWATrainingLoop):
         **kwargs: Any,
     ) -> DataLoader[SLCWABatch]:
         validate_choice("sampler", str(sampler), ("None", "schlichtkrull"))
+        # PyKEEN warns of being told what it does anyway
+        options = {} if kwargs.pop("shuffle", True) else {"shuffle": False}
         instances = (SubGraphPositiveInstances if sampler else PositiveInstances).from_triples_factory(
             triples_factory,
             batch_size=batch_size,
-            shuffle=kwargs.pop("shuffle", True),
             drop_last=drop_last,
             loss_weighter=self.loss_weighter,
             loss_weighter_kwargs=self.loss_weighter_kwargs,
+            **options,
         )
-        sides = self._effective_sides(triples_factory)
+        self._batch, self._proposals = None, self._make_proposals(triples_factory)
         instances.query_weights = query_weights(
-            instances.mapped_triples, sides=sides, subsampling=self.subsampling, power=self.subsampling_power
+            instances.mapped_triples,
+            sides=list(self._proposals),
+            subsampling=self.subsampling,
+            power=self.subsampling_power,
         )
-        self._prepare_proposals(instances.mapped_triples, sides)
-        if is_generated(self.negative_sampler):
-            self._generated = GeneratedCandidates(
-                make_sampler(
-                    self,
-                    instances.mapped_triples,
-                    num_relations=triples_factory.num_relations,
-                    sides=list(self._proposals),
-                ),
-                num_own=self.num_own,
-                num_vectors=self.num_vectors,
-                vector_weight=self.vector_weight,
-            )
+        self._generated = GeneratedCandidates.create(
+            self, instances.mapped_triples, num_relations=triples_factory.num_relations, sides=list(self._proposals)
+        )
+        logger.debug("The forms of scores are %s.", form_names(self.model))
         if isinstance(instances, PositiveInstances) and self._may_move(kwargs.get("num_workers", 0)):
             instances.move(self.device)
             kwargs["pin_memory"] = False
@@ -229,27 +245,20 @@ class SharedNegativesTrainingLoop(SLCWATrainingLoop):
         # with inverse triples, to replace the tail of an inverse triple is to replace the head
         return (LABEL_TAIL,) if triples_factory.create_inverse_triples else SIDES
 
-    def _prepare_proposals(self, mapped_triples: MappedTriples, sides: Sequence[Target]) -> None:
-        """Make the proposal of each side."""
+    def _make_proposals(self, triples_factory: CoreTriplesFactory) -> Mapping[Target, Proposal]:
+        """Make the proposal of each side for some training triples."""
+        mapped_triples = triples_factory._add_inverse_triples_if_necessary(triples_factory.mapped_triples)
         num_entities = self.model._get_entity_len(mode=self.mode)
         kwargs = {"replacement": self.replacement, **(self.proposal_kwargs or {}), "num_entities": num_entities}
-        self._proposals = {
+        return {
             side: make_by_name(
                 "proposal",
                 proposal_resolver,
                 self.proposal,
                 {**kwargs, "answers": mapped_triples[:, 2 if side == LABEL_TAIL else 0]},
             )
-            for side in sides
+            for side in self._effective_sides(triples_factory)
         }
-        self._batch = None
-        names = form_names(self.model)
-        logger.debug(
-            "%d of %d entities are shared by each batch; scores: %s",
-            min(self.num_shared, num_entities),
-            num_entities,
-            ", ".join(f"{side}: {names[side]}" for side in sides),
-        )
 
     def _share(self, batch: SLCWABatch) -> _SharedBatch:
         """Draw what all parts of a batch share, once."""
