@@ -1,6 +1,7 @@
-"""The benchmark suite: what generated negatives gain, what they cost, and how both grow.
+"""The benchmark suite: PyKEEN experiments, made of shipped recipes and overrides, and the rows they leave.
 
-Results are JSON lines, one row a measurement (:mod:`suite.rows`); tables and figures are made of them alone
-(:mod:`suite.tables`, :mod:`suite.figures`). What is compared is declared in two places: the samplers, controls and
-ablations in :mod:`suite.variants`, and what each tier runs in :mod:`suite.tiers`.
+- :mod:`suite.recipes` and :mod:`suite.variants`: what is trained, as JSON that ``pykeen experiments run`` accepts
+- :mod:`suite.training`, :mod:`suite.turns`: how it is trained and timed, alone or in turns with others
+- :mod:`suite.quality`, :mod:`suite.tuning`, :mod:`suite.cost`, :mod:`suite.scale`: what is measured
+- :mod:`suite.rows`, :mod:`suite.pages`, :mod:`suite.regression`: what becomes of it
 """

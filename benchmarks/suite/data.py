@@ -1,54 +1,87 @@
-"""Data sets: loaded once in a process, from PyKEEN's cache, or by PyKEEN's downloads.
+"""Data sets: loaded once in a process, from PyKEEN's folder, by PyKEEN's downloads, or from files at hand.
 
-The folder in the environment variable ``PYKEEN_DANS_DATA`` may hold data sets as ``<name>/{train,valid,test}.txt[.xz]``
-for machines without a network. It is asked for what PyKEEN has no name for, and for our own data sets that are not in
-PyKEEN's cache yet.
+Without a network, the environment variable ``PYKEEN_DANS_DATA`` names a folder with
+``<name>/{train,valid,test}.txt.xz`` for data sets that PyKEEN has not downloaded yet, and ``text/<name>`` with texts of
+entities. The files are unpacked to where PyKEEN looks for them, so that exported experiments run, too.
 """
 
 from __future__ import annotations
 
 import functools
-import logging
+import lzma
 import os
 import pathlib
+from typing import Any
 
-import torch
+from pykeen.constants import PYKEEN_DATASETS
 from pykeen.datasets import Dataset, get_dataset
-from pykeen.triples import CoreTriplesFactory
-from pykeen.typing import MappedTriples
-
-from pykeen_dans.inspection.diagnostics import as_trained
 
 __all__ = [
+    "TITLES",
+    "YAGO",
     "DataMissingError",
     "load",
-    "local_folder",
-    "training_factory",
+    "with_data_folder",
 ]
 
-logger = logging.getLogger(__name__)
-
-_SPLITS = {"training": "train", "testing": "test", "validation": "valid"}
-#: The folders of data sets that PyKEEN cannot fetch without a network
-_FOLDERS = {"family": "Family", "yago310quarter": "YAGO3-10-quarter"}
+#: A quarter of YAGO3-10, which is no data set of PyKEEN's
+YAGO = "yago310quarter"
+#: The titles of data sets, which are also the names of their folders
+TITLES = {
+    "nations": "Nations",
+    "kinships": "Kinships",
+    "umls": "UMLS",
+    "codexsmall": "CoDEx-S",
+    "family": "Family",
+    "wn18rr": "WN18RR",
+    "nell995": "NELL-995",
+    "fb15k237": "FB15k-237",
+    YAGO: "YAGO3-10-quarter",
+    "mkgw": "MKG-W",
+    "mkgy": "MKG-Y",
+    "db15k": "DB15K",
+}
+#: Those whose files PyKEEN expects in the form in which they are at hand
+_PLAIN = ("codexsmall", "family", "wn18rr", "nell995", "mkgw", "mkgy", "db15k", YAGO)
+_SPLITS = ("train.txt", "valid.txt", "test.txt")
+#: What stands for the folder in configurations, whose digest must not depend on the machine
+_PLACEHOLDER = "$PYKEEN_DANS_DATA"
 
 
 class DataMissingError(OSError):
-    """A data set is neither in PyKEEN's cache nor in reach of a download."""
+    """A data set is neither in PyKEEN's folder nor in reach of a download."""
 
 
-def local_folder(name: str) -> pathlib.Path | None:
-    """Find the folder of a data set below ``PYKEEN_DANS_DATA``.
+def with_data_folder(value: Any) -> Any:
+    """Put the folder of data at hand into a configuration.
 
-    :param name: the data set, as in the names of recipes
+    :param value: a configuration, or a part of it
 
-    :returns: the folder, or None where there is none
+    :returns: the same with the folder instead of ``$PYKEEN_DANS_DATA``
+
+    :raises DataMissingError: if it is needed, and the environment does not name it
     """
-    root = os.environ.get("PYKEEN_DANS_DATA")
-    if root is None or name not in _FOLDERS:
-        return None
-    folder = pathlib.Path(root).joinpath(_FOLDERS[name])
-    return folder if folder.is_dir() else None
+    if isinstance(value, dict):
+        return {key: with_data_folder(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [with_data_folder(part) for part in value]
+    if not isinstance(value, str) or _PLACEHOLDER not in value:
+        return value
+    if "PYKEEN_DANS_DATA" not in os.environ:
+        raise DataMissingError(f"PYKEEN_DANS_DATA is not set, which {value} needs")
+    return value.replace(_PLACEHOLDER, os.environ["PYKEEN_DANS_DATA"])
+
+
+def _unpack(name: str) -> None:
+    """Unpack files at hand to where PyKEEN looks for them, where there are some, and none of PyKEEN's."""
+    source = pathlib.Path(os.environ.get("PYKEEN_DANS_DATA", "."), TITLES.get(name, name))
+    files = [source / f"{split}.xz" for split in _SPLITS]
+    target = PYKEEN_DATASETS / name
+    if name not in _PLAIN or not all(path.is_file() for path in files) or target.joinpath(_SPLITS[-1]).is_file():
+        return
+    target.mkdir(parents=True, exist_ok=True)
+    for path in files:
+        target.joinpath(path.stem).write_bytes(lzma.decompress(path.read_bytes()))
 
 
 @functools.lru_cache(maxsize=2)
@@ -63,39 +96,15 @@ def load(name: str, *, create_inverse_triples: bool = True) -> Dataset:
     :raises DataMissingError: if it is not on this machine and cannot be downloaded
     """
     kwargs = {"create_inverse_triples": create_inverse_triples}
-    folder = local_folder(name)
-    if folder is not None:
-        files = {split: next(folder.glob(f"{stem}.txt*"), None) for split, stem in _SPLITS.items()}
-        if all(files.values()):
-            return get_dataset(**{split: str(path) for split, path in files.items()}, dataset_kwargs=kwargs)
+    _unpack(name)
     try:
+        if name == YAGO:
+            paths = [str(PYKEEN_DATASETS.joinpath(name, split)) for split in _SPLITS]
+            return get_dataset(training=paths[0], validation=paths[1], testing=paths[2], dataset_kwargs=kwargs)
         dataset = get_dataset(dataset=name, dataset_kwargs=kwargs)
         # some are loaded, and downloaded, when they are used first
         _ = dataset.training.num_triples
     # failures of the network (URLError, PyStow's DownloadError, time-outs) are subclasses of it
     except OSError as error:
-        raise DataMissingError(f"{name} is not in PyKEEN's cache, and cannot be downloaded: {error}") from error
+        raise DataMissingError(f"{name} is not in PyKEEN's folder, and cannot be downloaded: {error}") from error
     return dataset
-
-
-def training_factory(triples: MappedTriples, *, num_entities: int, num_relations: int) -> CoreTriplesFactory:
-    """Make a factory of synthetic triples.
-
-    :param triples: shape: (n, 3) the triples
-    :param num_entities: the number of entities
-    :param num_relations: the number of relations
-
-    :returns: the factory
-    """
-    return CoreTriplesFactory(mapped_triples=triples, num_entities=num_entities, num_relations=num_relations)
-
-
-def training_triples(name: str) -> tuple[torch.Tensor, int, int]:
-    """Get the triples that a sampler sees in a training with inverse triples.
-
-    :param name: the data set
-
-    :returns: shape: (n, 3) the triples, and the numbers of entities and of relations
-    """
-    training = load(name).training
-    return as_trained(training), training.num_entities, training.num_relations

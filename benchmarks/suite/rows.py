@@ -74,7 +74,7 @@ def environment(device: torch.device | str) -> dict[str, Any]:
 
     :param device: the device of the model
 
-    :returns: the device, its name, threads, processor and versions
+    :returns: the device, its name, threads, processors and versions
     """
     device = torch.device(device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
@@ -82,10 +82,11 @@ def environment(device: torch.device | str) -> dict[str, Any]:
         "device": str(device),
         "device_name": name,
         "threads": torch.get_num_threads(),
-        "machine": platform.machine(),
         "processors": os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
+        "versions": {
+            "python": platform.python_version(),
+            **{package: importlib.metadata.version(package) for package in _PACKAGES},
+        },
     }
 
 

@@ -1,7 +1,7 @@
-"""All that is compared, in one table: samplers, references, controls, and the ablations of each paper.
+"""All that is compared, in one table: a variant is a name and what it overrides in a recipe.
 
-A variant whose sampler, or whose option, this installation does not have is left out with one line in the log. So the
-table may name what comes later: its rows appear by themselves, and are never made up.
+The recipe itself is that of uniform negatives, without what a shipped recipe says of its own sampler. A variant that
+this installation cannot run is left out with one line in the log, so that the table may name what comes later.
 """
 
 from __future__ import annotations
@@ -13,134 +13,244 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pykeen.sampling import negative_sampler_resolver
+from pykeen.training import training_loop_resolver
 
 __all__ = [
     "VARIANTS",
     "Variant",
     "available",
-    "missing",
+    "label",
+    "lookup",
+    "parameters_of",
 ]
 
 logger = logging.getLogger(__name__)
 
-DIFFUSION, GAN, HIERARCHICAL = "diffusionadaptive", "twowaygan", "hierarchical"
-#: The sampler and the callbacks that the shipped recipe names
-AS_SHIPPED = "as shipped"
+KGC, GAN, HIERARCHICAL = "diffusionadaptive", "twowaygan", "hierarchical"
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """One kind of negatives.
+    """One way to train.
 
-    :param label: how tables call it
-    :param sampler: the sampler, by its normalised name, since PyKEEN's validator knows no synonyms, or
-        :data:`AS_SHIPPED`
-    :param callback: ``curriculum``, ``oracle`` (of this suite, no configuration can name it), or None
-    :param num_negatives: negatives for each positive, default: the recipe's
-    :param sampler_kwargs: further options of the sampler
-    :param callback_kwargs: options of the callback
-    :param kind: ``sampler``, ``reference``, ``control`` or ``ablation``
+    :param overrides: what it changes in the experiment's ``pipeline``, nested as there
+    :param tuned: the endings of the names of recipes that were tuned for it, the best first
+    :param label: how tables call it, default: its name
     """
 
-    label: str
-    sampler: str
-    callback: str | None = None
-    num_negatives: int | None = None
-    sampler_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    callback_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    kind: str = "sampler"
+    overrides: Mapping[str, Any]
+    tuned: tuple[str, ...] = ("",)
+    label: str = ""
 
 
-def _live(label: str, sampler: str = DIFFUSION, *, kind: str = "ablation", **sampler_kwargs: Any) -> Variant:
-    """Make a variant that is coupled to the model under training."""
-    return Variant(label, sampler, callback="curriculum", sampler_kwargs=sampler_kwargs, kind=kind)
+def _own(sampler: str, label: str = "", number: int | None = None, **kwargs: Any) -> Variant:
+    """Make a variant of PyKEEN's own loop and loss, with negatives of each positive's own."""
+    number_kwargs = {} if number is None else {"num_negs_per_pos": number}
+    return Variant({"negative_sampler": sampler, "negative_sampler_kwargs": number_kwargs | kwargs}, label=label)
 
 
-def _latent(label: str, *, weight: float = 0.05, kind: str = "sampler", **sampler_kwargs: Any) -> Variant:
-    """Make a variant of dans that scores generated vectors themselves, as the paper does, 20 negatives with the ids."""
-    return Variant(
-        label,
-        GAN,
-        callback="curriculum",
-        num_negatives=16,
-        sampler_kwargs={"curriculum_kwargs": {"share": 0.0}, **sampler_kwargs},
-        callback_kwargs={"latent_weight": weight},
-        kind=kind,
-    )
+def _live(sampler: str, label: str = "", callback: Mapping[str, Any] | None = None, **kwargs: Any) -> Variant:
+    """Make the same with a generated sampler that is coupled to the model under training."""
+    training = {"callbacks": "curriculum"} | ({"callbacks_kwargs": dict(callback)} if callback else {})
+    overrides = {"negative_sampler": sampler, "negative_sampler_kwargs": kwargs, "training_kwargs": training}
+    return Variant(overrides, label=label)
 
 
-#: name -> variant, in the order of tables. Names are keys of result files: they are never given another meaning.
+def _softmax(
+    loop: str, label: str = "", tuned: str = "", sampler: Mapping[str, Any] | None = None, **kw: Any
+) -> Variant:
+    """Make a variant under softmax cross entropy."""
+    overrides: dict[str, Any] = {"loss": "crossentropy", "training_loop": loop}
+    if kw:
+        overrides["training_loop_kwargs"] = kw
+    if sampler is not None:
+        overrides["negative_sampler_kwargs"] = dict(sampler)
+    endings = (tuned, "crossentropy") if tuned else ("crossentropy",)
+    return Variant(overrides, tuned=endings, label=label)
+
+
+def _sweep(name: str, base: Variant, path: str, values: Iterable[Any]) -> dict[str, Variant]:
+    """Make a variant for each value of one option of the sampler.
+
+    :param name: the names are this, a hyphen, and the value
+    :param base: what is changed
+    :param path: the option among ``negative_sampler_kwargs``, with dots between nested keys
+    :param values: its values
+    """
+    return {
+        f"{name}-{value}": dataclasses.replace(
+            base, overrides=merge(base.overrides, nested(f"negative_sampler_kwargs.{path}", value)), label=""
+        )
+        for value in values
+    }
+
+
+def nested(path: str, value: Any) -> dict[str, Any]:
+    """Make nested dictionaries.
+
+    :param path: keys with dots between them
+    :param value: the innermost value
+
+    :returns: the outermost dictionary
+    """
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return dict(value)
+
+
+def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Override nested dictionaries.
+
+    :param first: what is overridden; it is not changed
+    :param second: by what
+
+    :returns: the values of both, those of the second where they differ
+    """
+    result = dict(first)
+    for key, value in second.items():
+        old = result.get(key)
+        result[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+_DANS_KGC = _live(KGC, "dans_kgc")
+_DANS = _live(GAN, "dans")
+_DHNS = _live(HIERARCHICAL, "dhns, triples alone")
+#: The texts of the data set of a recipe, see :func:`suite.data.with_data_folder`
+_TEXTS = {"textual": {"text": "$PYKEEN_DANS_DATA/text/{title}/entity_text.tsv.xz"}}
+
+#: name -> variant, in the order of tables
 VARIANTS: dict[str, Variant] = {
-    "basic": Variant("basic", "basic"),
-    "bernoulli": Variant("bernoulli", "bernoulli"),
-    "pseudotyped": Variant("pseudo-typed", "pseudotyped"),
-    "alone": Variant("dans_kgc, alone", DIFFUSION),
-    "live": _live("dans_kgc, live (defaults)", kind="sampler"),
-    "dans": _live("dans, live (defaults)", GAN, kind="sampler"),
-    "dhns": _live("dhns, structural, live (defaults)", HIERARCHICAL, kind="sampler"),
-    "shipped": Variant("the shipped recipe as it is", AS_SHIPPED),
-    "basic-64": Variant("basic, 64 negatives", "basic", num_negatives=64, kind="reference"),
-    "oracle": Variant("oracle bank (all entities scored)", DIFFUSION, callback="oracle", kind="reference"),
-    # dans_kgc
-    "noise": _live("dans_kgc, noise control (untrained denoiser)", kind="control", trained=False),
-    "share-0": Variant(
-        "dans_kgc, no generated negatives",
-        DIFFUSION,
-        sampler_kwargs={"curriculum_kwargs": {"share": 0.0}},
-        kind="control",
-    ),
-    "no-dam": _live("dans_kgc w/o DAM (constant difficulty)", difficulty="constant"),
-    "no-ccd": _live("dans_kgc w/o CCD (no condition)", conditioned=False),
-    "no-dtm": _live("dans_kgc w/o DTM (constant curriculum, share .25)", curriculum="constant"),
-    "constant-share": _live("dans_kgc, share .25 throughout", curriculum_kwargs={"share": 0.25}),
-    "growing-share": _live("dans_kgc, share growing from 0 to .5", curriculum_kwargs={"share": [0.0, 0.5]}),
-    # the phase falls, so that the share falls with it as by default
-    "reversed": _live("dans_kgc, hard to easy", curriculum="reversed", curriculum_kwargs={"share": [0.0, 0.5]}),
-    # dans
-    "dans-noise": _live("dans, noise control (fakes are prior samples)", GAN, kind="control", trained=False),
-    "dans-entity": _live("dans, entity pathway only", GAN, ways=["entity"]),
-    "dans-relation": _live("dans, entity-and-relation pathway only", GAN, ways=["relation"]),
-    "dans-plain": _live("dans, fakes that do not begin at the priors, as in the paper", GAN, residual=False),
-    "dans-no-film": _live("dans w/o FiLM", GAN, film=False),
-    "dans-no-pathway-loss": _live("dans w/o pathway loss", GAN, pathway_loss=False),
-    "dans-random": _live("dans, all uniform", GAN, kind="control", curriculum_kwargs={"share": 0.0}),
-    "dans-latent": _latent("dans, latent mode, weight .05: 16 uniform ids, 4 generated vectors"),
-    "dans-latent-small": _latent("dans, latent mode, the same with weight .01", weight=0.01, kind="ablation"),
-    "dans-latent-noise": _latent(
-        "dans, latent mode, noise control (vectors come from prior samples)", kind="control", trained=False
-    ),
-    "dans-fakes-noise": _latent(
-        "dans, latent mode as shipped for UMLS, noise control (vectors are prior samples)",
-        kind="control",
-        trained=False,
-        distances=[1.0],
-        targets=[0.2],
-    ),
-    # dhns
-    "dhns-alone": Variant("dhns, structural, alone", HIERARCHICAL, kind="ablation"),
-    "dhns-noise": _live(
-        "dhns, structural, noise control (untrained denoiser)", HIERARCHICAL, kind="control", trained=False
+    "basic": _own("basic", "8 uniform negatives"),
+    "basic-64": _own("basic", "64 uniform negatives", 64),
+    "1vsall": _softmax("1vsall", "1vsAll", tuned="1vsall"),
+    **{
+        f"shared-{size}": _softmax("shared-negatives", f"shared, {size}", num_shared=size)
+        for size in (64, 256, 1024, 4096)
+    },
+    # more than any graph here has: all entities, exactly
+    "shared-all": _softmax("shared-negatives", "shared, all entities", num_shared=10**9),
+    "bernoulli": _own("bernoulli", "Bernoulli"),
+    "pseudotyped": _own("pseudotyped", "pseudo-typed"),
+    "filtered": _own("basic", "uniform, known answers left out", filtered=True, filterer="exact"),
+    "dans_kgc": _DANS_KGC,
+    "dans": _DANS,
+    "dhns": _DHNS,
+    "dans_kgc-alone": _own(KGC, "dans_kgc, not coupled to the model"),
+    # generated negatives on top of the shared ones
+    "loop-dans_kgc": _softmax("dans-kgc", "dans_kgc on top"),
+    "loop-dans": _softmax("dans", "dans on top"),
+    "loop-dhns": _softmax("dhns", "dhns on top"),
+    **{
+        f"loop-{name}": _softmax("dans-kgc", f"{name} on top", sampler={"generator": name})
+        for name in ("prior", "ridge", "uniform", "diffusion", "two-way-gan")
+    },
+    # controls: another generator, or one that has learned nothing
+    **{f"dans_kgc-{name}": _live(KGC, generator=name) for name in ("prior", "ridge", "uniform")},
+    "dans_kgc-untrained": _live(KGC, generator_kwargs={"trained": False}),
+    "dans-untrained": _live(GAN, generator_kwargs={"trained": False}),
+    "dhns-untrained": _live(HIERARCHICAL, generator_kwargs={"trained": False}),
+    # the modules of DANS-KGC, each left out
+    "no-dam": _live(KGC, "without DAM", generator_kwargs={"difficulty": "constant"}),
+    "no-ccd": _live(KGC, "without CCD", generator_kwargs={"conditioned": False}),
+    "no-dtm": _live(KGC, "without DTM", curriculum="constant"),
+    "share-0": _live(KGC, "no generated negatives", share=0.0),
+    # easy to hard? each changes one thing
+    "linear": _live(KGC, curriculum="linear"),
+    "slow": _live(KGC, curriculum="exponential", curriculum_kwargs={"rate": 1.0}),
+    "aggressive": _live(KGC, curriculum="exponential", curriculum_kwargs={"rate": 8.0}),
+    "reversed": _live(KGC, curriculum="reversed"),
+    # does pre-training matter?
+    "reference-random": _live(KGC, reference_kwargs={"epochs": 0}),
+    "reference-1": _live(KGC, reference_kwargs={"epochs": 1}),
+    # what steering cancels is switched off by equal targets
+    **_sweep("mu", _live(KGC, targets=None), "generator_kwargs.schedule_kwargs.mu", (0.0, 0.5, 1.0, 1.5, 2.0)),
+    **_sweep("lambda", _live(KGC, curriculum="exponential"), "curriculum_kwargs.rate", (0.5, 2.0, 5.0, 10.0)),
+    **_sweep("eta", _DANS_KGC, "generator_kwargs.difficulty_kwargs.eta", (0.1, 0.5, 1.0)),
+    **_sweep("T", _DANS_KGC, "generator_kwargs.num_timesteps", (10, 50, 200)),
+    **_sweep("beta_global", _DANS_KGC, "generator_kwargs.schedule_kwargs.beta_global", (0.01, 0.05, 0.2)),
+    # the parts of the two-way GAN, each left out
+    "entity-way": _live(GAN, "dans, entity way alone", generator_kwargs={"ways": ["entity"]}),
+    "relation-way": _live(GAN, "dans, relation way alone", generator_kwargs={"ways": ["relation"]}),
+    "no-film": _live(GAN, "dans without FiLM", generator_kwargs={"film": False}),
+    "one-head": _live(GAN, "dans without the auxiliary head", generator_kwargs={"pathway_loss": False}),
+    **_sweep("Ns", _DANS, "num_negs_per_pos", (5, 10, 20, 30)),
+    **_sweep("film_weight", _DANS, "generator_kwargs.film_weight", (1e-6, 1e-5, 1e-4, 1e-3)),
+    **_sweep("steps", _DANS, "generator_kwargs.discriminator_steps", (0.2, 1, 5)),
+    "latent": _live(GAN, "dans, vectors scored themselves", {"latent_weight": 0.05}, share=0.0),
+    "latent-untrained": _live(GAN, "", {"latent_weight": 0.05}, share=0.0, generator_kwargs={"trained": False}),
+    # diffusion or hierarchy?
+    "dhns-text": _live(HIERARCHICAL, "dhns, texts", modalities=_TEXTS),
+    "dhns-text-alone": _live(HIERARCHICAL, "dhns, texts alone", modalities=_TEXTS, levels=["textual"]),
+    "dhns-text-untrained": _live(HIERARCHICAL, modalities=_TEXTS, generator_kwargs={"trained": False}),
+    "dhns-prior": _live(HIERARCHICAL, "dhns without diffusion", modalities=_TEXTS, generator="prior"),
+    "dhns-bands-1": _live(HIERARCHICAL, modalities=_TEXTS, targets=[0.1], generator_kwargs={"bands": [12]}),
+    "dhns-bands-2": _live(HIERARCHICAL, modalities=_TEXTS, targets=[0.2, 0.1], generator_kwargs={"bands": [25, 6]}),
+    "dhns-visual": _live(
+        HIERARCHICAL,
+        "dhns, synthetic images",
+        modalities={"visual": {"features": "$PYKEEN_DANS_DATA/synthetic/{title}/visual.tsv.xz"}},
     ),
 }
 
 
-def missing(name: str) -> str | None:
-    """Tell why a variant cannot be run here.
+def lookup(name: str) -> tuple[Variant, float]:
+    """Find a variant by its name.
 
-    :param name: the name of the variant
+    :param name: a name, which may end in ``*`` and a factor of the number of epochs, as in ``basic*2``
 
-    :returns: the reason, or None where it can be run
+    :returns: the variant, and the factor
+
+    :raises ValueError: if there is no variant of this name
     """
-    variant = VARIANTS[name]
-    if variant.sampler == AS_SHIPPED:
-        return None
-    cls = negative_sampler_resolver.lookup_dict.get(variant.sampler)
-    if cls is None:
-        return f"there is no sampler {variant.sampler!r} in this installation"
-    unknown = sorted(set(variant.sampler_kwargs) - set(inspect.signature(cls.__init__).parameters))
-    if unknown:
-        return f"the sampler {variant.sampler!r} has no option {', '.join(unknown)}"
-    return None
+    key, _, factor = name.partition("*")
+    if key not in VARIANTS:
+        raise ValueError(f"variant={name!r} is unknown; choose one of {sorted(VARIANTS)}.")
+    return VARIANTS[key], float(factor or 1)
+
+
+def label(name: str) -> str:
+    """Tell how tables call a variant.
+
+    :param name: its name, known or not
+
+    :returns: its label
+    """
+    key, _, factor = name.partition("*")
+    title = VARIANTS[key].label if key in VARIANTS else ""
+    return (title or key) + (f", {factor} × the epochs" if factor else "")
+
+
+def parameters_of(cls: type) -> set[str]:
+    """List the keyword arguments of a class, those included that it hands on to its bases.
+
+    :param cls: the class
+
+    :returns: their names
+    """
+    names: set[str] = set()
+    for base in cls.__mro__:
+        if "__init__" in vars(base):
+            parameters = inspect.signature(base.__init__).parameters
+            names |= set(parameters)
+            if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+                break
+    return names
+
+
+def _missing(name: str) -> str | None:
+    """Tell why a variant cannot be run here, or nothing where it can be."""
+    overrides = lookup(name)[0].overrides
+    loop = overrides.get("training_loop", "slcwa")
+    if loop != "1vsall" and training_loop_resolver.normalize(loop) not in training_loop_resolver.lookup_dict:
+        return f"there is no training loop {loop!r}"
+    sampler = negative_sampler_resolver.lookup_dict.get(overrides.get("negative_sampler", "basic"))
+    if sampler is None:
+        return f"there is no sampler {overrides['negative_sampler']!r}"
+    if loop in {"dans", "dans-kgc", "dhns"}:
+        sampler = getattr(training_loop_resolver.lookup(loop), "sampler_cls", sampler)
+    unknown = set(overrides.get("negative_sampler_kwargs", {})) - parameters_of(sampler)
+    return f"the sampler has no option {', '.join(sorted(unknown))}" if unknown else None
 
 
 def available(names: Iterable[str]) -> list[str]:
@@ -150,11 +260,8 @@ def available(names: Iterable[str]) -> list[str]:
 
     :returns: those that can be run, in the same order
     """
-    kept = []
-    for name in names:
-        reason = missing(name)
-        if reason is None:
-            kept.append(name)
-        else:
-            logger.warning("%s is left out: %s.", name, reason)
-    return kept
+    reasons = {name: _missing(name) for name in names}
+    for name, reason in reasons.items():
+        if reason is not None:
+            logger.warning("%s is left out: %s in this installation.", name, reason)
+    return [name for name, reason in reasons.items() if reason is None]

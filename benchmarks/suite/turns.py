@@ -1,14 +1,12 @@
 """Several trainings in one run, each in a process of its own, of which one at a time is told to go on.
 
 So the machine does the same for all of them, whatever else it does meanwhile, no two of them compete for its caches,
-and each has a peak of memory of its own. They make ready one after the other, before the first one begins. Next is
-always the one that has used the least seconds so far: over any stretch of time, all of them have had about as many.
+each has a peak of memory and random numbers of its own, and none finds what another one has left in memory. They make
+ready one after the other, before the first one begins. Next is always the one that has used the least seconds so far.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import logging
 import multiprocessing
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -16,13 +14,10 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 __all__ = [
-    "Task",
     "TaskFailedError",
     "Turns",
     "interleave",
 ]
-
-logger = logging.getLogger(__name__)
 
 
 class TaskFailedError(RuntimeError):
@@ -48,33 +43,22 @@ class Turns:
         self._connection.recv()
 
 
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """What a process does.
-
-    :param work: does it: it is given a :class:`Turns`, waits for its first turn before anything is timed, and returns
-        the result. It must be importable.
-    :param kwargs: further arguments, which can be pickled
-    """
-
-    work: Callable[..., Any]
-    kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
-def _main(connection: Connection, task: Task) -> None:
+def _main(connection: Connection, work: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:
     """Work in a process of its own."""
     try:
-        connection.send(("done", task.work(Turns(connection), **task.kwargs)))
+        connection.send(("done", work(turns=Turns(connection), **kwargs)))
     # whatever it is, the parent raises it again, with the text of the traceback
     except BaseException:
         connection.send(("failed", traceback.format_exc()))
         raise
 
 
-def interleave(tasks: Mapping[str, Task]) -> dict[str, Any]:
+def interleave(work: Callable[..., Any], tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Let processes take turns until all of them are done.
 
-    :param tasks: what to do, by name
+    :param work: what each does: an importable function that waits for its first turn, by its argument ``turns``, before
+        anything is timed, and returns the result
+    :param tasks: its further arguments, which can be pickled, by the name of the task
 
     :returns: the result of each, by name
 
@@ -85,9 +69,9 @@ def interleave(tasks: Mapping[str, Task]) -> dict[str, Any]:
     results: dict[str, Any] = {}
     used: dict[str, float] = {}
     try:
-        for name, task in tasks.items():
+        for name, kwargs in tasks.items():
             pipes[name], theirs = context.Pipe()
-            processes[name] = context.Process(target=_main, args=(theirs, task), daemon=True)
+            processes[name] = context.Process(target=_main, args=(theirs, work, kwargs), daemon=True)
             processes[name].start()
             theirs.close()
             # each makes itself ready alone: two that fill PyKEEN's cache of a data set at once read half of a file

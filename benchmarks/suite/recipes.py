@@ -1,0 +1,289 @@
+"""Experiments in PyKEEN's JSON, made of a recipe, a variant and a seed.
+
+A recipe is one that the package ships, tuned on validation triples. A pair of data set and model without one has a
+default recipe, the customary settings of the model with the epochs of the data set, which was tuned for nothing: its
+rows say ``"trials": 0``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from class_resolver import ClassResolver
+from pykeen.losses import loss_resolver
+from pykeen.models import model_resolver
+from pykeen.regularizers import regularizer_resolver
+from pykeen.sampling import negative_sampler_resolver
+from pykeen.training import SLCWATrainingLoop, training_loop_resolver
+from pykeen.training.callbacks import callback_resolver
+
+from pykeen_dans.experiments import load_recipe, recipe_names
+
+from .data import TITLES
+from .rows import digest
+from .variants import lookup, merge, parameters_of
+
+__all__ = [
+    "EPOCHS",
+    "MODELS",
+    "Setting",
+    "base_recipe",
+    "experiment",
+    "experiment_digest",
+    "spelled_out",
+]
+
+#: data set -> the epochs and the batch size of default recipes
+EPOCHS: dict[str, tuple[int, int]] = {
+    "nations": (60, 128),
+    "kinships": (60, 256),
+    "umls": (60, 256),
+    "codexsmall": (20, 512),
+    "family": (40, 512),
+    "wn18rr": (20, 1024),
+    "nell995": (20, 1024),
+    "fb15k237": (8, 1024),
+    "yago310quarter": (8, 1024),
+    "mkgw": (15, 1024),
+    "mkgy": (15, 1024),
+    "db15k": (15, 1024),
+}
+_XAVIER = {"entity_initializer": "xavier_normal_", "relation_initializer": "xavier_normal_"}
+_BILINEAR: dict[str, Any] = {
+    "model_kwargs": {"embedding_dim": 64, **_XAVIER},
+    "loss_kwargs": {"margin": 0.0, "adversarial_temperature": 1.0},
+    "optimizer": "adagrad",
+    "optimizer_kwargs": {"lr": 0.1},
+    "regularizer": "powersum",
+    "regularizer_kwargs": {"weight": 1.4e-3, "p": 3.0},
+}
+_DISTANCE: dict[str, Any] = {
+    "model_kwargs": {"embedding_dim": 64},
+    "loss_kwargs": {"margin": 9.0, "adversarial_temperature": 1.0},
+    "optimizer": "adam",
+    "optimizer_kwargs": {"lr": 1e-2},
+}
+
+
+def _rgcn(interaction: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Put the encoder of DANS before an interaction."""
+    loss = {key: settings[key] for key in ("loss_kwargs", "optimizer", "optimizer_kwargs")}
+    kwargs = {"embedding_dim": 64, "num_layers": 2, "interaction": interaction, "edge_dropout": 0.2}
+    return {"class": "RGCN", "model_kwargs": kwargs, **loss, "optimizer": "adam", "optimizer_kwargs": {"lr": 1e-2}}
+
+
+#: model, as in the names of recipes -> its class, and the settings of default recipes
+MODELS: dict[str, dict[str, Any]] = {
+    # PyKEEN's default initializer of relations, by a name that JSON can hold
+    "transe": {
+        "class": "TransE",
+        **_DISTANCE,
+        "model_kwargs": {"embedding_dim": 64, "relation_initializer": "xavier_uniform_norm_"},
+    },
+    # without PyKEEN's normalisation of entities: products of unit vectors are too small for a loss without a margin
+    "distmult": {
+        "class": "DistMult",
+        **_BILINEAR,
+        "model_kwargs": {"embedding_dim": 64, **_XAVIER, "entity_constrainer": None},
+    },
+    "complex": {"class": "ComplEx", **_BILINEAR},
+    "rotate": {"class": "RotatE", **_DISTANCE},
+    "rgcndistmult": _rgcn("DistMult", _BILINEAR),
+    "rgcncomplex": _rgcn("ComplEx", _BILINEAR),
+    "rgcnrotate": _rgcn("RotatE", _DISTANCE),
+}
+_NUM_NEGATIVES = 8
+#: What a shipped recipe says of its sampler, and holds for all of them
+_COMMON = ("num_negs_per_pos", "corruption_scheme")
+_RESOLVERS: dict[str, ClassResolver[Any]] = {
+    "model": model_resolver,
+    "loss": loss_resolver,
+    "regularizer": regularizer_resolver,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What one row trains.
+
+    :param recipe: ``<data set>-<model>``, or a shipped recipe whose name goes on from there
+    :param variant: a name in :data:`suite.variants.VARIANTS`, which may have a factor of the number of epochs
+    :param seed: the random seed
+    :param overrides: further changes of the pipeline, nested as there
+    """
+
+    recipe: str
+    variant: str
+    seed: int
+    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def dataset(self) -> str:
+        """The data set, as in the names of recipes."""
+        return self.recipe.partition("-")[0]
+
+
+def spelled_out(part: str, hint: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the defaults of a component that JSON can express, since PyKEEN's validator wants them all.
+
+    :param part: ``model``, ``loss`` or ``regularizer``
+    :param hint: the name of the component
+    :param kwargs: its options
+
+    :returns: its options, and the defaults of all others
+    """
+    parameters = inspect.signature(_RESOLVERS[part].lookup(hint).__init__).parameters
+    defaults = {
+        name: parameter.default
+        for name, parameter in parameters.items()
+        if isinstance(parameter.default, bool | int | float | str)
+    }
+    return {**defaults, **kwargs}
+
+
+def _default_recipe(name: str) -> dict[str, Any]:
+    """Make the recipe of a pair that has none of its own."""
+    dataset, _, model = name.partition("-")
+    if dataset not in EPOCHS or model not in MODELS:
+        raise ValueError(
+            f"recipe={name!r} is unknown; join one of {sorted(EPOCHS)} and one of {sorted(MODELS)} by a hyphen, or "
+            f"choose a shipped one of {recipe_names()}."
+        )
+    options = MODELS[model]
+    epochs, batch_size = EPOCHS[dataset]
+    pipeline: dict[str, Any] = {
+        "dataset": dataset,
+        "dataset_kwargs": {"create_inverse_triples": True},
+        "model": options["class"],
+        "model_kwargs": spelled_out("model", options["class"], options["model_kwargs"]),
+        "loss": "nssa",
+        "loss_kwargs": spelled_out("loss", "nssa", options["loss_kwargs"]),
+        "optimizer": options["optimizer"],
+        "optimizer_kwargs": options["optimizer_kwargs"],
+        "training_loop": "slcwa",
+        # with inverse triples, heads are ranked as tails of the inverse relation: only tails need negatives
+        "negative_sampler_kwargs": {"num_negs_per_pos": _NUM_NEGATIVES, "corruption_scheme": ["tail"]},
+        "training_kwargs": {"num_epochs": epochs, "batch_size": batch_size},
+    }
+    if "regularizer" in options:
+        hint = options["regularizer"]
+        pipeline |= {
+            "regularizer": hint,
+            "regularizer_kwargs": spelled_out("regularizer", hint, options["regularizer_kwargs"]),
+        }
+    return {"metadata": {"title": f"{options['class']} on {TITLES[dataset]}", "trials": 0}, "pipeline": pipeline}
+
+
+def base_recipe(name: str, endings: tuple[str, ...] = ("",)) -> dict[str, Any]:
+    """Get the recipe of a pair of data set and model, without what it says of its own sampler.
+
+    :param name: ``<data set>-<model>``, or the name of a shipped recipe
+    :param endings: the endings of recipes to look for, the best first
+
+    :returns: a PyKEEN experiment, whose metadata tells the ``recipe`` and the number of ``trials`` of its study
+
+    :raises ValueError: if the data set or the model is unknown
+    """
+    pair = "-".join(name.split("-")[:2])
+    candidates = [f"{pair}-{ending}" if ending else name for ending in endings]
+    found = next((key for key in candidates if key in recipe_names()), None)
+    # what was not tuned for these ones has the settings of uniform negatives
+    tuned = found is not None
+    found = found or (name if name in recipe_names() else None)
+    recipe = _default_recipe(name) if found is None else load_recipe(found)
+    metadata, pipeline = recipe["metadata"], recipe["pipeline"]
+    options = {key: value for key, value in pipeline["negative_sampler_kwargs"].items() if key in _COMMON}
+    # other negatives are as many as these with the generated vectors
+    options["num_negs_per_pos"] = metadata.get("num_negatives", options["num_negs_per_pos"])
+    training = {key: value for key, value in pipeline["training_kwargs"].items() if not key.startswith("callbacks")}
+    pipeline.pop("training_loop_kwargs", None)
+    pipeline |= {
+        "training_loop": "slcwa",
+        "negative_sampler": "basic",
+        "negative_sampler_kwargs": options,
+        "training_kwargs": training,
+    }
+    kept = {"title": metadata["title"], "recipe": found or name, "trials": metadata.get("trials", 0) if tuned else 0}
+    return {"metadata": kept, "pipeline": pipeline, "results": {}}
+
+
+def experiment(setting: Setting) -> dict[str, Any]:
+    """Make the experiment of a row.
+
+    :param setting: what the row trains
+
+    :returns: a PyKEEN experiment that ``pykeen experiments run`` accepts
+
+    :raises ValueError: if recipe or variant are unknown
+    """
+    variant, factor = lookup(setting.variant)
+    recipe = base_recipe(setting.recipe, variant.tuned)
+    pipeline = recipe["pipeline"]
+    overrides = merge(variant.overrides, setting.overrides)
+    if overrides.get("loss", pipeline["loss"]) != pipeline["loss"]:
+        pipeline["loss_kwargs"] = spelled_out("loss", overrides["loss"], {})
+    pipeline = recipe["pipeline"] = merge(pipeline, overrides)
+    pipeline["training_kwargs"]["num_epochs"] = round(factor * pipeline["training_kwargs"]["num_epochs"])
+    if pipeline["training_loop"] == "1vsall":
+        inverse = pipeline["dataset_kwargs"].get("create_inverse_triples")
+        pipeline["training_loop"] = "lcwa" if inverse else "symmetriclcwa"
+    loop = training_loop_resolver.lookup(pipeline["training_loop"])
+    if not issubclass(loop, SLCWATrainingLoop):
+        del pipeline["negative_sampler"], pipeline["negative_sampler_kwargs"]
+    else:
+        if hasattr(loop, "sampler_cls"):
+            # the loop brings its own
+            pipeline["negative_sampler"] = negative_sampler_resolver.normalize_cls(loop.sampler_cls)
+        # Bernoulli and pseudo-typed sampling choose the sides themselves
+        known = parameters_of(negative_sampler_resolver.lookup(pipeline["negative_sampler"])) | {"num_negs_per_pos"}
+        options = pipeline["negative_sampler_kwargs"]
+        pipeline["negative_sampler_kwargs"] = {
+            key: value for key, value in options.items() if key in known or key not in _COMMON
+        }
+    _fill_in(pipeline, title=TITLES.get(setting.dataset, setting.dataset))
+    pipeline["random_seed"] = setting.seed
+    recipe["metadata"] |= {"variant": setting.variant, "digest": experiment_digest(recipe)}
+    return recipe
+
+
+def _fill_in(value: Any, *, title: str) -> None:
+    """Name the data set in the paths of modalities, in place."""
+    for key, part in value.items():
+        if isinstance(part, dict):
+            value[key] = dict(part)
+            _fill_in(value[key], title=title)
+        elif isinstance(part, str):
+            value[key] = part.replace("{title}", title)
+
+
+def _defaults(pipeline: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Describe the defaults of our own classes that a pipeline names."""
+    callbacks = pipeline["training_kwargs"].get("callbacks", [])
+    classes = [
+        training_loop_resolver.lookup(pipeline["training_loop"]),
+        *(callback_resolver.lookup(hint) for hint in ([callbacks] if isinstance(callbacks, str) else callbacks)),
+    ]
+    if "negative_sampler" in pipeline:
+        classes.append(negative_sampler_resolver.lookup(pipeline["negative_sampler"]))
+    return {
+        base.__name__: {
+            name: repr(parameter.default) for name, parameter in inspect.signature(base.__init__).parameters.items()
+        }
+        for cls in classes
+        for base in cls.__mro__
+        if base.__module__.startswith("pykeen_dans") and "__init__" in vars(base)
+    }
+
+
+def experiment_digest(recipe: Mapping[str, Any]) -> str:
+    """Hash an experiment, whatever its seed, and the defaults of our classes, by which old rows are told apart.
+
+    :param recipe: a PyKEEN experiment
+
+    :returns: a short hash
+    """
+    pipeline = {key: value for key, value in recipe["pipeline"].items() if key != "random_seed"}
+    return digest([pipeline, _defaults(pipeline)])

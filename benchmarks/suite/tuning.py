@@ -1,0 +1,178 @@
+"""Tune a recipe on validation triples, each loss and loop alike, and write it to the package.
+
+A study is a search by Optuna's TPE, whose first trial is the recipe as it was. All trials are kept in
+``benchmarks/results/tuning``, and a study that was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import pathlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from pykeen.pipeline import pipeline
+
+from pykeen_dans.experiments import load_recipe, recipe_names
+
+from . import data
+from .recipes import Setting, experiment
+from .rows import RESULTS
+from .training import fast_ranking, validation_mrr
+from .variants import lookup, merge, nested
+
+__all__ = [
+    "EXPERIMENTS",
+    "STUDIES",
+    "space_of",
+    "tune",
+]
+
+logger = logging.getLogger(__name__)
+
+STUDIES = RESULTS / "tuning"
+#: The recipes that the package ships
+EXPERIMENTS = pathlib.Path(__file__).parents[2].resolve() / "pykeen_dans" / "experiments"
+#: The learning rates of each optimizer
+_RATES = {"adagrad": (3e-2, 5e-1), "adam": (1e-3, 5e-2)}
+METRIC = "validation MRR, all known triples filtered"
+
+
+def space_of(pipeline_options: Mapping[str, Any]) -> dict[str, BaseDistribution]:
+    """Tell what is searched: learning rate, regularisation weight, and what the loss has.
+
+    :param pipeline_options: the ``pipeline`` of an experiment
+
+    :returns: the distribution of each option, by its path with dots between keys
+    """
+    space: dict[str, BaseDistribution] = {
+        "optimizer_kwargs.lr": FloatDistribution(*_RATES[pipeline_options["optimizer"]], log=True)
+    }
+    if "regularizer" in pipeline_options:
+        space["regularizer_kwargs.weight"] = FloatDistribution(1e-5, 1e-1, log=True)
+    loss = pipeline_options["loss_kwargs"]
+    if "adversarial_temperature" in loss:
+        space["loss_kwargs.adversarial_temperature"] = CategoricalDistribution([0.5, 1.0, 2.0])
+    # those of products have none
+    if loss.get("margin", 0.0) > 0:
+        space["loss_kwargs.margin"] = CategoricalDistribution([3.0, 4.5, 6.0, 9.0, 12.0])
+    return space
+
+
+def _value(options: Mapping[str, Any], path: str) -> Any:
+    """Read a nested option."""
+    for key in path.split("."):
+        options = options[key]
+    return options
+
+
+def _with(options: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Override nested options by their paths."""
+    for path, value in params.items():
+        options = merge(options, nested(path, value))
+    return dict(options)
+
+
+def _validate(setting: Setting, params: Mapping[str, Any]) -> float:
+    """Train with some options, and rank the validation triples. Test triples are not ranked."""
+    options = data.with_data_folder(_with(experiment(setting)["pipeline"], params))
+    dataset = data.load(options.pop("dataset"), **options.pop("dataset_kwargs"))
+    options["training_kwargs"]["use_tqdm"] = False
+    assert dataset.validation is not None
+    # a few triples, since the pipeline insists on an evaluation
+    few = dataset.validation.clone_and_exchange_triples(mapped_triples=dataset.validation.mapped_triples[:8])
+    with fast_ranking():
+        result = pipeline(
+            **options,
+            training=dataset.training,
+            validation=few,
+            testing=few,
+            use_testing_data=False,
+            evaluation_kwargs={"use_tqdm": False, "batch_size": 8},
+        )
+    return validation_mrr(result.model, dataset)
+
+
+def tune(
+    recipe: str, variant: str, *, trials: int, seed: int = 0, folder: pathlib.Path = STUDIES, epochs: int | None = None
+) -> dict[str, Any]:
+    """Run a study, or go on with it.
+
+    :param recipe: the recipe
+    :param variant: the variant, whose own recipe is tuned
+    :param trials: the number of trials, with those that there are
+    :param seed: the seed of the search, and of all trainings
+    :param folder: where the record is kept
+    :param epochs: the number of epochs, default: the recipe's
+
+    :returns: the record of the study
+    """
+    overrides = {} if epochs is None else {"training_kwargs": {"num_epochs": epochs}}
+    setting = Setting(recipe, variant, seed, overrides)
+    made = experiment(setting)["pipeline"]
+    space = space_of(made)
+    ending = lookup(variant)[0].tuned[0]
+    name = "-".join([*recipe.split("-")[:2], ending]) if ending else recipe
+    path = folder / f"{name}.json"
+    record: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    if record.get("variant") != variant or record.get("metric") != METRIC or record.get("seed") != seed:
+        # a study of another kind, such as those of PyKEEN's own ranks
+        record = {"recipe": recipe, "variant": variant, "metric": METRIC, "seed": seed, "trials": []}
+    study = optuna.create_study(
+        direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed + len(record["trials"]), n_startup_trials=5)
+    )
+    for trial in record["trials"]:
+        study.add_trial(
+            optuna.trial.create_trial(params=trial["params"], distributions=space, value=trial["value"] or 0.0)
+        )
+    if not record["trials"]:
+        # within the space, which the recipe may have left
+        first = {key: _value(made, key) for key, part in space.items()}
+        study.enqueue_trial({key: value for key, value in first.items() if space[key]._contains(value)})
+    while len(record["trials"]) < trials:
+        trial = study.ask(space)
+        started = time.perf_counter()
+        value = _validate(setting, trial.params)
+        value = value if math.isfinite(value) else 0.0
+        study.tell(trial, value)
+        record["trials"].append({"value": value, "params": trial.params, "seconds": time.perf_counter() - started})
+        record["best"] = max(
+            ({k: t[k] for k in ("value", "params")} for t in record["trials"]), key=lambda t: t["value"]
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(record, indent=1) + "\n")
+        logger.info("%s, trial %d: %.4f with %s", name, len(record["trials"]), value, trial.params)
+    return {**record, "name": name}
+
+
+def write_recipe(record: Mapping[str, Any], folder: pathlib.Path = EXPERIMENTS) -> pathlib.Path:
+    """Write the best trial of a study as a recipe of the package.
+
+    :param record: what :func:`tune` returns
+    :param folder: the folder of recipes
+
+    :returns: the file
+    """
+    name, variant = record["name"], record["variant"]
+    if name in recipe_names():
+        # its sampler and its epochs stay
+        made = load_recipe(name)
+    else:
+        made = experiment(Setting(record["recipe"], variant, 0))
+        del made["pipeline"]["random_seed"]
+    made["pipeline"] = _with(made["pipeline"], record["best"]["params"])
+    made["metadata"] = {
+        **{key: made["metadata"][key] for key in ("title", "num_negatives") if key in made["metadata"]},
+        "comments": f"The best of {len(record['trials'])} trials for the variant '{variant}' by {record['metric']}.",
+        "study": name,
+        "tuned_for": variant,
+        "trials": len(record["trials"]),
+    }
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(made | {"results": {}}, indent=2) + "\n")
+    return path
