@@ -1,8 +1,8 @@
 """Data sets: loaded once in a process, from PyKEEN's folder, by PyKEEN's downloads, or from files at hand.
 
 Without a network, the environment variable ``PYKEEN_DANS_DATA`` names a folder with
-``<name>/{train,valid,test}.txt.xz`` for data sets that PyKEEN has not downloaded yet, and ``text/<name>`` with texts of
-entities. The files are unpacked to where PyKEEN looks for them, so that exported experiments run, too.
+``<title>/{train,valid,test}.txt.xz`` for data sets that PyKEEN has not downloaded yet, and ``text/<title>`` with texts
+of entities. The files are unpacked to where PyKEEN looks for them, so that exported experiments run, too.
 """
 
 from __future__ import annotations
@@ -16,36 +16,33 @@ from typing import Any
 from pykeen.constants import PYKEEN_DATASETS
 from pykeen.datasets import Dataset, get_dataset
 
-__all__ = [
-    "TITLES",
-    "YAGO",
-    "DataMissingError",
-    "load",
-    "with_data_folder",
-]
-
 #: A quarter of YAGO3-10, which is no data set of PyKEEN's
 YAGO = "yago310quarter"
-#: The titles of data sets, which are also the names of their folders
-TITLES = {
-    "nations": "Nations",
-    "kinships": "Kinships",
-    "umls": "UMLS",
-    "codexsmall": "CoDEx-S",
-    "family": "Family",
-    "wn18rr": "WN18RR",
-    "nell995": "NELL-995",
-    "fb15k237": "FB15k-237",
-    YAGO: "YAGO3-10-quarter",
-    "mkgw": "MKG-W",
-    "mkgy": "MKG-Y",
-    "db15k": "DB15K",
+#: name -> title, which is also the name of its folder, and the epochs and batch size of recipes that are not tuned
+DATASETS: dict[str, tuple[str, int, int]] = {
+    "nations": ("Nations", 60, 128),
+    "kinships": ("Kinships", 60, 256),
+    "umls": ("UMLS", 60, 256),
+    "codexsmall": ("CoDEx-S", 20, 512),
+    "family": ("Family", 40, 512),
+    "wn18rr": ("WN18RR", 20, 1024),
+    "nell995": ("NELL-995", 20, 1024),
+    "fb15k237": ("FB15k-237", 8, 1024),
+    YAGO: ("YAGO3-10-quarter", 8, 1024),
+    "mkgw": ("MKG-W", 15, 1024),
+    "mkgy": ("MKG-Y", 15, 1024),
+    "db15k": ("DB15K", 15, 1024),
 }
 #: Those whose files PyKEEN expects in the form in which they are at hand
 _PLAIN = ("codexsmall", "family", "wn18rr", "nell995", "mkgw", "mkgy", "db15k", YAGO)
 _SPLITS = ("train.txt", "valid.txt", "test.txt")
 #: What stands for the folder in configurations, whose digest must not depend on the machine
 _PLACEHOLDER = "$PYKEEN_DANS_DATA"
+
+
+def title_of(name: str) -> str:
+    """Tell what tables call a data set."""
+    return DATASETS[name][0] if name in DATASETS else name
 
 
 class DataMissingError(OSError):
@@ -55,16 +52,10 @@ class DataMissingError(OSError):
 def with_data_folder(value: Any) -> Any:
     """Put the folder of data at hand into a configuration.
 
-    :param value: a configuration, or a part of it
-
-    :returns: the same with the folder instead of ``$PYKEEN_DANS_DATA``
-
     :raises DataMissingError: if it is needed, and the environment does not name it
     """
     if isinstance(value, dict):
         return {key: with_data_folder(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [with_data_folder(part) for part in value]
     if not isinstance(value, str) or _PLACEHOLDER not in value:
         return value
     if "PYKEEN_DANS_DATA" not in os.environ:
@@ -74,24 +65,18 @@ def with_data_folder(value: Any) -> Any:
 
 def _unpack(name: str) -> None:
     """Unpack files at hand to where PyKEEN looks for them, where there are some, and none of PyKEEN's."""
-    source = pathlib.Path(os.environ.get("PYKEEN_DANS_DATA", "."), TITLES.get(name, name))
+    source = pathlib.Path(os.environ.get("PYKEEN_DANS_DATA", "."), title_of(name))
     files = [source / f"{split}.xz" for split in _SPLITS]
     target = PYKEEN_DATASETS / name
-    if name not in _PLAIN or not all(path.is_file() for path in files) or target.joinpath(_SPLITS[-1]).is_file():
-        return
-    target.mkdir(parents=True, exist_ok=True)
-    for path in files:
-        target.joinpath(path.stem).write_bytes(lzma.decompress(path.read_bytes()))
+    if name in _PLAIN and all(path.is_file() for path in files) and not target.joinpath(_SPLITS[-1]).is_file():
+        target.mkdir(parents=True, exist_ok=True)
+        for path in files:
+            target.joinpath(path.stem).write_bytes(lzma.decompress(path.read_bytes()))
 
 
 @functools.lru_cache(maxsize=2)
 def load(name: str, *, create_inverse_triples: bool = True) -> Dataset:
-    """Load a data set.
-
-    :param name: the data set, as in the names of recipes
-    :param create_inverse_triples: whether training has inverse triples
-
-    :returns: the data set
+    """Load a data set by its name in the names of recipes.
 
     :raises DataMissingError: if it is not on this machine and cannot be downloaded
     """

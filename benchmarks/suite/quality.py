@@ -22,16 +22,6 @@ from .training import train
 from .turns import interleave
 from .variants import available
 
-__all__ = [
-    "NEGATIVES",
-    "QUALITY",
-    "RACE",
-    "execute",
-    "is_present",
-    "plan",
-    "race",
-]
-
 logger = logging.getLogger(__name__)
 
 #: The result files: trainings one after the other, trainings that took turns, and descriptions of negatives
@@ -46,12 +36,7 @@ def plan(
 ) -> list[Setting]:
     """List what to train, variants innermost, so that whatever the machine does hits all of them alike.
 
-    :param recipes: the recipes
-    :param variants: the variants; those that this installation lacks are left out
-    :param seeds: the seeds
-    :param overrides: further changes of all of them
-
-    :returns: the settings
+    Variants that this installation lacks are left out.
     """
     names = available(variants)
     return [
@@ -68,12 +53,7 @@ def _key_of_row(row: Mapping[str, Any]) -> tuple[str, str, int]:
 
 
 def is_present(row: Mapping[str, Any]) -> bool:
-    """Tell whether a row was measured with the recipe, the variant and the defaults as they are now.
-
-    :param row: the row
-
-    :returns: whether it was
-    """
+    """Tell whether a row was measured with the recipe, the variant and the defaults as they are now."""
     try:
         setting = Setting(row["recipe"], row["variant"], row["seed"], row.get("overrides", {}))
         return _key(setting) == _key_of_row(row)
@@ -152,12 +132,6 @@ def race(settings: Sequence[Setting], folder: pathlib.Path, *, name: str = RACE,
 
 
 def with_epochs(settings: Iterable[Setting], epochs: int) -> list[Setting]:
-    """Train for another number of epochs.
-
-    :param settings: what to train
-    :param epochs: the number of epochs
-
-    :returns: the settings with it
-    """
+    """Train for another number of epochs."""
     changes = {"training_kwargs": {"num_epochs": epochs}}
     return [dataclasses.replace(setting, overrides={**setting.overrides, **changes}) for setting in settings]

@@ -22,35 +22,10 @@ from pykeen.training.callbacks import callback_resolver
 
 from pykeen_dans.experiments import load_recipe, recipe_names
 
-from .data import TITLES
+from .data import DATASETS, title_of
 from .rows import digest
 from .variants import lookup, merge, parameters_of
 
-__all__ = [
-    "EPOCHS",
-    "MODELS",
-    "Setting",
-    "base_recipe",
-    "experiment",
-    "experiment_digest",
-    "spelled_out",
-]
-
-#: data set -> the epochs and the batch size of default recipes
-EPOCHS: dict[str, tuple[int, int]] = {
-    "nations": (60, 128),
-    "kinships": (60, 256),
-    "umls": (60, 256),
-    "codexsmall": (20, 512),
-    "family": (40, 512),
-    "wn18rr": (20, 1024),
-    "nell995": (20, 1024),
-    "fb15k237": (8, 1024),
-    "yago310quarter": (8, 1024),
-    "mkgw": (15, 1024),
-    "mkgy": (15, 1024),
-    "db15k": (15, 1024),
-}
 _XAVIER = {"entity_initializer": "xavier_normal_", "relation_initializer": "xavier_normal_"}
 _BILINEAR: dict[str, Any] = {
     "model_kwargs": {"embedding_dim": 64, **_XAVIER},
@@ -66,34 +41,23 @@ _DISTANCE: dict[str, Any] = {
     "optimizer": "adam",
     "optimizer_kwargs": {"lr": 1e-2},
 }
-
-
-def _rgcn(interaction: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Put the encoder of DANS before an interaction."""
-    loss = {key: settings[key] for key in ("loss_kwargs", "optimizer", "optimizer_kwargs")}
-    kwargs = {"embedding_dim": 64, "num_layers": 2, "interaction": interaction, "edge_dropout": 0.2}
-    return {"class": "RGCN", "model_kwargs": kwargs, **loss, "optimizer": "adam", "optimizer_kwargs": {"lr": 1e-2}}
-
-
-#: model, as in the names of recipes -> its class, and the settings of default recipes
+#: The encoder of DANS, before an interaction
+_RGCN = {"embedding_dim": 64, "num_layers": 2, "edge_dropout": 0.2}
+#: model, as in the names of recipes -> its class, and the settings of recipes that are not tuned
 MODELS: dict[str, dict[str, Any]] = {
     # PyKEEN's default initializer of relations, by a name that JSON can hold
-    "transe": {
-        "class": "TransE",
-        **_DISTANCE,
-        "model_kwargs": {"embedding_dim": 64, "relation_initializer": "xavier_uniform_norm_"},
-    },
+    "transe": _DISTANCE
+    | {"model": "TransE", "model_kwargs": {"embedding_dim": 64, "relation_initializer": "xavier_uniform_norm_"}},
     # without PyKEEN's normalisation of entities: products of unit vectors are too small for a loss without a margin
-    "distmult": {
-        "class": "DistMult",
-        **_BILINEAR,
-        "model_kwargs": {"embedding_dim": 64, **_XAVIER, "entity_constrainer": None},
+    "distmult": _BILINEAR
+    | {"model": "DistMult", "model_kwargs": {"embedding_dim": 64, **_XAVIER, "entity_constrainer": None}},
+    "complex": _BILINEAR | {"model": "ComplEx"},
+    "rotate": _DISTANCE | {"model": "RotatE"},
+    **{
+        f"rgcn{name.lower()}": _DISTANCE
+        | {"model": "RGCN", "model_kwargs": {**_RGCN, "interaction": name}, "loss_kwargs": kind["loss_kwargs"]}
+        for name, kind in (("DistMult", _BILINEAR), ("ComplEx", _BILINEAR), ("RotatE", _DISTANCE))
     },
-    "complex": {"class": "ComplEx", **_BILINEAR},
-    "rotate": {"class": "RotatE", **_DISTANCE},
-    "rgcndistmult": _rgcn("DistMult", _BILINEAR),
-    "rgcncomplex": _rgcn("ComplEx", _BILINEAR),
-    "rgcnrotate": _rgcn("RotatE", _DISTANCE),
 }
 _NUM_NEGATIVES = 8
 #: What a shipped recipe says of its sampler, and holds for all of them
@@ -127,14 +91,7 @@ class Setting:
 
 
 def spelled_out(part: str, hint: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the defaults of a component that JSON can express, since PyKEEN's validator wants them all.
-
-    :param part: ``model``, ``loss`` or ``regularizer``
-    :param hint: the name of the component
-    :param kwargs: its options
-
-    :returns: its options, and the defaults of all others
-    """
+    """Add the defaults of a component that JSON can express, since PyKEEN's validator wants them all."""
     parameters = inspect.signature(_RESOLVERS[part].lookup(hint).__init__).parameters
     defaults = {
         name: parameter.default
@@ -147,34 +104,25 @@ def spelled_out(part: str, hint: str, kwargs: Mapping[str, Any]) -> dict[str, An
 def _default_recipe(name: str) -> dict[str, Any]:
     """Make the recipe of a pair that has none of its own."""
     dataset, _, model = name.partition("-")
-    if dataset not in EPOCHS or model not in MODELS:
+    if dataset not in DATASETS or model not in MODELS:
         raise ValueError(
-            f"recipe={name!r} is unknown; join one of {sorted(EPOCHS)} and one of {sorted(MODELS)} by a hyphen, or "
+            f"recipe={name!r} is unknown; join one of {sorted(DATASETS)} and one of {sorted(MODELS)} by a hyphen, or "
             f"choose a shipped one of {recipe_names()}."
         )
-    options = MODELS[model]
-    epochs, batch_size = EPOCHS[dataset]
+    title, epochs, batch_size = DATASETS[dataset]
     pipeline: dict[str, Any] = {
         "dataset": dataset,
         "dataset_kwargs": {"create_inverse_triples": True},
-        "model": options["class"],
-        "model_kwargs": spelled_out("model", options["class"], options["model_kwargs"]),
+        **MODELS[model],
         "loss": "nssa",
-        "loss_kwargs": spelled_out("loss", "nssa", options["loss_kwargs"]),
-        "optimizer": options["optimizer"],
-        "optimizer_kwargs": options["optimizer_kwargs"],
-        "training_loop": "slcwa",
         # with inverse triples, heads are ranked as tails of the inverse relation: only tails need negatives
         "negative_sampler_kwargs": {"num_negs_per_pos": _NUM_NEGATIVES, "corruption_scheme": ["tail"]},
         "training_kwargs": {"num_epochs": epochs, "batch_size": batch_size},
     }
-    if "regularizer" in options:
-        hint = options["regularizer"]
-        pipeline |= {
-            "regularizer": hint,
-            "regularizer_kwargs": spelled_out("regularizer", hint, options["regularizer_kwargs"]),
-        }
-    return {"metadata": {"title": f"{options['class']} on {TITLES[dataset]}", "trials": 0}, "pipeline": pipeline}
+    for part in _RESOLVERS:
+        if part in pipeline:
+            pipeline[f"{part}_kwargs"] = spelled_out(part, pipeline[part], pipeline[f"{part}_kwargs"])
+    return {"metadata": {"title": f"{pipeline['model']} on {title}", "trials": 0}, "pipeline": pipeline}
 
 
 def base_recipe(name: str, endings: tuple[str, ...] = ("",)) -> dict[str, Any]:
@@ -206,16 +154,12 @@ def base_recipe(name: str, endings: tuple[str, ...] = ("",)) -> dict[str, Any]:
         "negative_sampler_kwargs": options,
         "training_kwargs": training,
     }
-    kept = {"title": metadata["title"], "recipe": found or name, "trials": metadata.get("trials", 0) if tuned else 0}
+    kept = {"title": metadata["title"], "recipe": found or name, "trials": metadata["trials"] if tuned else 0}
     return {"metadata": kept, "pipeline": pipeline, "results": {}}
 
 
 def experiment(setting: Setting) -> dict[str, Any]:
-    """Make the experiment of a row.
-
-    :param setting: what the row trains
-
-    :returns: a PyKEEN experiment that ``pykeen experiments run`` accepts
+    """Make the experiment of a row, which ``pykeen experiments run`` accepts.
 
     :raises ValueError: if recipe or variant are unknown
     """
@@ -243,7 +187,7 @@ def experiment(setting: Setting) -> dict[str, Any]:
         pipeline["negative_sampler_kwargs"] = {
             key: value for key, value in options.items() if key in known or key not in _COMMON
         }
-    _fill_in(pipeline, title=TITLES.get(setting.dataset, setting.dataset))
+    _fill_in(pipeline, title=title_of(setting.dataset))
     pipeline["random_seed"] = setting.seed
     recipe["metadata"] |= {"variant": setting.variant, "digest": experiment_digest(recipe)}
     return recipe
@@ -269,21 +213,14 @@ def _defaults(pipeline: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     if "negative_sampler" in pipeline:
         classes.append(negative_sampler_resolver.lookup(pipeline["negative_sampler"]))
     return {
-        base.__name__: {
-            name: repr(parameter.default) for name, parameter in inspect.signature(base.__init__).parameters.items()
-        }
+        base.__name__: {key: repr(value.default) for key, value in inspect.signature(made).parameters.items()}
         for cls in classes
         for base in cls.__mro__
-        if base.__module__.startswith("pykeen_dans") and "__init__" in vars(base)
+        if base.__module__.startswith("pykeen_dans") and (made := vars(base).get("__init__"))
     }
 
 
 def experiment_digest(recipe: Mapping[str, Any]) -> str:
-    """Hash an experiment, whatever its seed, and the defaults of our classes, by which old rows are told apart.
-
-    :param recipe: a PyKEEN experiment
-
-    :returns: a short hash
-    """
+    """Hash an experiment, whatever its seed, and the defaults of our classes, by which old rows are told apart."""
     pipeline = {key: value for key, value in recipe["pipeline"].items() if key != "random_seed"}
     return digest([pipeline, _defaults(pipeline)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import logging
 import os
 import pathlib
@@ -25,7 +26,6 @@ from pykeen.pipeline import PipelineResult, pipeline
 from pykeen.sampling import negative_sampler_resolver
 from pykeen.training import TrainingLoop
 from pykeen.training.callbacks import TrainingCallback, callback_resolver
-from pykeen.typing import MappedTriples
 
 from pykeen_dans.inspection.diagnostics import NegativeStatistics, as_trained, describe_negatives
 
@@ -33,14 +33,6 @@ from . import data
 from .recipes import Setting, experiment
 from .rows import environment
 from .turns import Turns
-
-__all__ = [
-    "Clock",
-    "EnoughError",
-    "fast_ranking",
-    "quiet",
-    "train",
-]
 
 METRICS = ("hits_at_1", "hits_at_3", "hits_at_10", "ndcg_at_5")
 MRR = "inverse_harmonic_mean_rank"
@@ -97,7 +89,6 @@ class Clock(TrainingCallback):
         max_steps: int | None = None,
         exact: bool = False,
     ) -> None:
-        """Initialise the clock."""
         super().__init__()  # type: ignore[no-untyped-call]
         self.turns, self.rank, self.every, self.max_steps, self.exact = turns, rank, every, max_steps, exact
         self.parts: defaultdict[str, float] = defaultdict(float)
@@ -182,12 +173,9 @@ class Clock(TrainingCallback):
         self._mark("between")
 
     def row(self) -> dict[str, Any]:
-        """Tell what was measured.
-
-        :returns: seconds in all, of a median epoch and by part, and the curve where there is one
-        """
+        """Tell what was measured: seconds in all, of a median epoch and by part, and the curve where there is one."""
         ends = [self.parts["setup"], *self.epochs]
-        lengths = sorted(end - start for start, end in zip(ends, ends[1:], strict=False))
+        lengths = sorted(end - start for start, end in itertools.pairwise(ends))
         return {
             "seconds": self.seconds,
             "epoch_seconds": lengths[len(lengths) // 2] if lengths else None,
@@ -211,8 +199,8 @@ def empty_cache() -> Iterator[None]:
 
 def _negative_distance(queries: torch.Tensor, entities: torch.Tensor) -> torch.Tensor:
     """Compute all distances between complex vectors, as real ones of twice the length, by a matrix product."""
-    real = [torch.view_as_real(x).flatten(start_dim=-2).double() for x in (queries, entities)]
-    return -torch.cdist(*real, compute_mode="use_mm_for_euclid_dist").float()
+    left, right = (torch.view_as_real(x).flatten(start_dim=-2).double() for x in (queries, entities))
+    return -torch.cdist(left, right, compute_mode="use_mm_for_euclid_dist").float()
 
 
 @contextlib.contextmanager
@@ -242,11 +230,6 @@ def validation_mrr(model: Model, dataset: Dataset) -> float:
 
     No test triple is ranked, but one that a model puts before a validation triple is no error. PyKEEN's own validation
     counts it as one, which on dense graphs selects other models than the test does.
-
-    :param model: the model
-    :param dataset: the data set
-
-    :returns: the filtered mean reciprocal rank
     """
     assert dataset.validation is not None
     with fast_ranking():
@@ -263,7 +246,7 @@ def validation_mrr(model: Model, dataset: Dataset) -> float:
 def train(
     setting: Setting,
     *,
-    ranked: bool = True,
+    ranked: str = "test",
     curve: bool = False,
     negatives: int = 0,
     exact: bool = False,
@@ -273,7 +256,7 @@ def train(
     """Train once.
 
     :param setting: what to train
-    :param ranked: whether to rank the test triples, once, and the validation triples
+    :param ranked: rank the ``test`` triples, once, and those of validation, or those of ``validation`` alone, or none
     :param curve: whether to rank the validation triples in between, off the clock
     :param negatives: describe the negatives of so many positives after the training
     :param exact: see :class:`Clock`
@@ -297,12 +280,14 @@ def train(
     )
     hints, kwargs = training.pop("callbacks", None), training.pop("callbacks_kwargs", None)
     callbacks = [*(callback_resolver.make_many(hints, kwargs) if hints else []), clock]
+    # the pipeline insists on an evaluation
+    few = dataset.testing.clone_and_exchange_triples(mapped_triples=dataset.testing.mapped_triples[:8])
     with fast_ranking(), empty_cache() if turns is not None else contextlib.nullcontext():
         result = pipeline(
             **options,
             training=dataset.training,
             validation=dataset.validation,
-            testing=dataset.testing if ranked else _few(dataset),
+            testing=dataset.testing if ranked == "test" else few,
             training_kwargs={**training, "callbacks": callbacks, "use_tqdm": False},
             evaluation_kwargs={"use_tqdm": False, "batch_size": _BATCH_SIZE},
             result_tracker="python",
@@ -318,22 +303,14 @@ def train(
         **environment(result.model.device),
         "configuration": made["pipeline"],
     }
+    if ranked == "test":
+        row |= {"mrr": result.get_metric(MRR), **{metric: result.get_metric(metric) for metric in METRICS}}
+        row["evaluation_seconds"] = result.evaluate_seconds
     if ranked:
-        row |= {
-            "mrr": result.get_metric(MRR),
-            **{metric: result.get_metric(metric) for metric in METRICS},
-            "valid_mrr": validation_mrr(result.model, dataset),
-            "evaluation_seconds": result.evaluate_seconds,
-        }
+        row["valid_mrr"] = validation_mrr(result.model, dataset)
     if negatives and "negative_sampler" in options:
         row["negatives"] = _describe(result, dataset, negatives)
     return row
-
-
-def _few(dataset: Dataset) -> Any:
-    """Take a few triples, since the pipeline insists on an evaluation."""
-    few: MappedTriples = dataset.testing.mapped_triples[:8]
-    return dataset.testing.clone_and_exchange_triples(mapped_triples=few)
 
 
 def _describe(result: PipelineResult, dataset: Dataset, num_positives: int) -> dict[str, Any]:
@@ -358,13 +335,8 @@ def _describe(result: PipelineResult, dataset: Dataset, num_positives: int) -> d
     )
 
     def figures(part: NegativeStatistics) -> dict[str, float]:
-        return {
-            "count": part.count,
-            "known": part.known,
-            "held_out": part.held_out,
-            "diversity": part.diversity,
-            "percentile": part.hardness,
-        }
+        keys = ("count", "known", "held_out", "diversity", "hardness")
+        return {key: getattr(part, key) for key in keys}
 
-    drawn = {**figures(report.drawn), "generated": report.from_bank}
+    drawn = figures(report.drawn) | {"generated": report.from_bank}
     return {"drawn": drawn, "bands": [figures(band) for band in report.bands]}

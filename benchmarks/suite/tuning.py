@@ -6,9 +6,9 @@ A study is a search by Optuna's TPE, whose first trial is the recipe as it was. 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
-import math
 import pathlib
 import time
 from collections.abc import Mapping
@@ -16,22 +16,13 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from pykeen.pipeline import pipeline
 
 from pykeen_dans.experiments import load_recipe, recipe_names
 
-from . import data
 from .recipes import Setting, experiment
 from .rows import RESULTS
-from .training import fast_ranking, validation_mrr
+from .training import train
 from .variants import lookup, merge, nested
-
-__all__ = [
-    "EXPERIMENTS",
-    "STUDIES",
-    "space_of",
-    "tune",
-]
 
 logger = logging.getLogger(__name__)
 
@@ -44,12 +35,7 @@ METRIC = "validation MRR, all known triples filtered"
 
 
 def space_of(pipeline_options: Mapping[str, Any]) -> dict[str, BaseDistribution]:
-    """Tell what is searched: learning rate, regularisation weight, and what the loss has.
-
-    :param pipeline_options: the ``pipeline`` of an experiment
-
-    :returns: the distribution of each option, by its path with dots between keys
-    """
+    """Tell what is searched, by paths with dots: learning rate, regularisation weight, and what the loss has."""
     space: dict[str, BaseDistribution] = {
         "optimizer_kwargs.lr": FloatDistribution(*_RATES[pipeline_options["optimizer"]], log=True)
     }
@@ -76,26 +62,6 @@ def _with(options: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, An
     for path, value in params.items():
         options = merge(options, nested(path, value))
     return dict(options)
-
-
-def _validate(setting: Setting, params: Mapping[str, Any]) -> float:
-    """Train with some options, and rank the validation triples. Test triples are not ranked."""
-    options = data.with_data_folder(_with(experiment(setting)["pipeline"], params))
-    dataset = data.load(options.pop("dataset"), **options.pop("dataset_kwargs"))
-    options["training_kwargs"]["use_tqdm"] = False
-    assert dataset.validation is not None
-    # a few triples, since the pipeline insists on an evaluation
-    few = dataset.validation.clone_and_exchange_triples(mapped_triples=dataset.validation.mapped_triples[:8])
-    with fast_ranking():
-        result = pipeline(
-            **options,
-            training=dataset.training,
-            validation=few,
-            testing=few,
-            use_testing_data=False,
-            evaluation_kwargs={"use_tqdm": False, "batch_size": 8},
-        )
-    return validation_mrr(result.model, dataset)
 
 
 def tune(
@@ -127,9 +93,7 @@ def tune(
         direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed + len(record["trials"]), n_startup_trials=5)
     )
     for trial in record["trials"]:
-        study.add_trial(
-            optuna.trial.create_trial(params=trial["params"], distributions=space, value=trial["value"] or 0.0)
-        )
+        study.add_trial(optuna.trial.create_trial(params=trial["params"], distributions=space, value=trial["value"]))
     if not record["trials"]:
         # within the space, which the recipe may have left
         first = {key: _value(made, key) for key, part in space.items()}
@@ -137,8 +101,8 @@ def tune(
     while len(record["trials"]) < trials:
         trial = study.ask(space)
         started = time.perf_counter()
-        value = _validate(setting, trial.params)
-        value = value if math.isfinite(value) else 0.0
+        tried = dataclasses.replace(setting, overrides=_with(overrides, trial.params))
+        value = train(tried, ranked="validation")["valid_mrr"]
         study.tell(trial, value)
         record["trials"].append({"value": value, "params": trial.params, "seconds": time.perf_counter() - started})
         record["best"] = max(

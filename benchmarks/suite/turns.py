@@ -13,32 +13,19 @@ from collections.abc import Callable, Iterable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
-__all__ = [
-    "TaskFailedError",
-    "Turns",
-    "interleave",
-]
-
 
 class TaskFailedError(RuntimeError):
     """A process has ended before its work was done."""
 
 
 class Turns:
-    """The end of the pipe at which a process waits for its next turn.
-
-    :param connection: the pipe
-    """
+    """The end of the pipe at which a process waits for its next turn."""
 
     def __init__(self, connection: Connection) -> None:
-        """Initialise the end."""
         self._connection = connection
 
     def wait(self, seconds: float) -> None:
-        """End the turn, and wait for the next one.
-
-        :param seconds: the seconds that were used so far, of those that count
-        """
+        """End the turn, with the seconds that were used so far, of those that count, and wait for the next one."""
         self._connection.send(("turn", seconds))
         self._connection.recv()
 
@@ -96,9 +83,9 @@ def _listen(name: str, pipe: Connection, used: dict[str, float], results: dict[s
         raise TaskFailedError(f"{name}: {content}")
     if kind == "turn":
         used[name] = content
-        return
-    used.pop(name, None)
-    results[name] = content
+    else:
+        used.pop(name, None)
+        results[name] = content
 
 
 def _end(processes: Iterable[Any], *, failed: bool) -> None:

@@ -15,15 +15,6 @@ from typing import Any
 from pykeen.sampling import negative_sampler_resolver
 from pykeen.training import training_loop_resolver
 
-__all__ = [
-    "VARIANTS",
-    "Variant",
-    "available",
-    "label",
-    "lookup",
-    "parameters_of",
-]
-
 logger = logging.getLogger(__name__)
 
 KGC, GAN, HIERARCHICAL = "diffusionadaptive", "twowaygan", "hierarchical"
@@ -70,13 +61,7 @@ def _softmax(
 
 
 def _sweep(name: str, base: Variant, path: str, values: Iterable[Any]) -> dict[str, Variant]:
-    """Make a variant for each value of one option of the sampler.
-
-    :param name: the names are this, a hyphen, and the value
-    :param base: what is changed
-    :param path: the option among ``negative_sampler_kwargs``, with dots between nested keys
-    :param values: its values
-    """
+    """Make a variant for each value of one option of the sampler, with dots between nested keys."""
     return {
         f"{name}-{value}": dataclasses.replace(
             base, overrides=merge(base.overrides, nested(f"negative_sampler_kwargs.{path}", value)), label=""
@@ -86,26 +71,14 @@ def _sweep(name: str, base: Variant, path: str, values: Iterable[Any]) -> dict[s
 
 
 def nested(path: str, value: Any) -> dict[str, Any]:
-    """Make nested dictionaries.
-
-    :param path: keys with dots between them
-    :param value: the innermost value
-
-    :returns: the outermost dictionary
-    """
+    """Make nested dictionaries of keys with dots between them, and the innermost value."""
     for key in reversed(path.split(".")):
         value = {key: value}
     return dict(value)
 
 
 def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Override nested dictionaries.
-
-    :param first: what is overridden; it is not changed
-    :param second: by what
-
-    :returns: the values of both, those of the second where they differ
-    """
+    """Override nested dictionaries: the values of both, and those of the second where they differ."""
     result = dict(first)
     for key, value in second.items():
         old = result.get(key)
@@ -195,11 +168,7 @@ VARIANTS: dict[str, Variant] = {
 
 
 def lookup(name: str) -> tuple[Variant, float]:
-    """Find a variant by its name.
-
-    :param name: a name, which may end in ``*`` and a factor of the number of epochs, as in ``basic*2``
-
-    :returns: the variant, and the factor
+    """Find a variant and a factor of the number of epochs by a name such as ``basic`` or ``basic*2``.
 
     :raises ValueError: if there is no variant of this name
     """
@@ -210,28 +179,18 @@ def lookup(name: str) -> tuple[Variant, float]:
 
 
 def label(name: str) -> str:
-    """Tell how tables call a variant.
-
-    :param name: its name, known or not
-
-    :returns: its label
-    """
+    """Tell how tables call a variant, known or not."""
     key, _, factor = name.partition("*")
     title = VARIANTS[key].label if key in VARIANTS else ""
     return (title or key) + (f", {factor} × the epochs" if factor else "")
 
 
 def parameters_of(cls: type) -> set[str]:
-    """List the keyword arguments of a class, those included that it hands on to its bases.
-
-    :param cls: the class
-
-    :returns: their names
-    """
+    """List the keyword arguments of a class, those included that it hands on to its bases."""
     names: set[str] = set()
     for base in cls.__mro__:
         if "__init__" in vars(base):
-            parameters = inspect.signature(base.__init__).parameters
+            parameters = inspect.signature(vars(base)["__init__"]).parameters
             names |= set(parameters)
             if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
                 break
@@ -254,12 +213,7 @@ def _missing(name: str) -> str | None:
 
 
 def available(names: Iterable[str]) -> list[str]:
-    """Leave out the variants that cannot be run here, with a line in the log for each.
-
-    :param names: names of variants
-
-    :returns: those that can be run, in the same order
-    """
+    """Leave out the variants that cannot be run here, with a line in the log for each."""
     reasons = {name: _missing(name) for name in names}
     for name, reason in reasons.items():
         if reason is not None:
