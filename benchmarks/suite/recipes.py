@@ -41,8 +41,6 @@ _DISTANCE: dict[str, Any] = {
     "optimizer": "adam",
     "optimizer_kwargs": {"lr": 1e-2},
 }
-#: The encoder of DANS, before an interaction
-_RGCN = {"embedding_dim": 64, "num_layers": 2, "edge_dropout": 0.2}
 #: model, as in the names of recipes -> its class, and the settings of recipes that are not tuned
 MODELS: dict[str, dict[str, Any]] = {
     # PyKEEN's default initializer of relations, by a name that JSON can hold
@@ -53,10 +51,14 @@ MODELS: dict[str, dict[str, Any]] = {
     | {"model": "DistMult", "model_kwargs": {"embedding_dim": 64, **_XAVIER, "entity_constrainer": None}},
     "complex": _BILINEAR | {"model": "ComplEx"},
     "rotate": _DISTANCE | {"model": "RotatE"},
-    **{
-        f"rgcn{name.lower()}": _DISTANCE
-        | {"model": "RGCN", "model_kwargs": {**_RGCN, "interaction": name}, "loss_kwargs": kind["loss_kwargs"]}
-        for name, kind in (("DistMult", _BILINEAR), ("ComplEx", _BILINEAR), ("RotatE", _DISTANCE))
+    # the encoder of DANS; before ComplEx and RotatE, PyKEEN's has no complex vectors, and both become something else
+    "rgcn": _BILINEAR
+    | {
+        "model": "RGCN",
+        "model_kwargs": {"embedding_dim": 64, "num_layers": 2, "edge_dropout": 0.2, "interaction": "DistMult"},
+        "optimizer": "adam",
+        "optimizer_kwargs": {"lr": 1e-2},
+        "regularizer_kwargs": {"weight": 1e-5, "p": 3.0},
     },
 }
 _NUM_NEGATIVES = 8
@@ -110,13 +112,18 @@ def _default_recipe(name: str) -> dict[str, Any]:
             f"choose a shipped one of {recipe_names()}."
         )
     title, epochs, batch_size = DATASETS[dataset]
+    # an encoder makes its own inverse triples
+    inverse = model != "rgcn"
     pipeline: dict[str, Any] = {
         "dataset": dataset,
-        "dataset_kwargs": {"create_inverse_triples": True},
+        "dataset_kwargs": {"create_inverse_triples": inverse},
         **MODELS[model],
         "loss": "nssa",
         # with inverse triples, heads are ranked as tails of the inverse relation: only tails need negatives
-        "negative_sampler_kwargs": {"num_negs_per_pos": _NUM_NEGATIVES, "corruption_scheme": ["tail"]},
+        "negative_sampler_kwargs": {
+            "num_negs_per_pos": _NUM_NEGATIVES,
+            "corruption_scheme": ["tail"] if inverse else ["head", "tail"],
+        },
         "training_kwargs": {"num_epochs": epochs, "batch_size": batch_size},
     }
     for part in _RESOLVERS:
