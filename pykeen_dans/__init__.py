@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .sampling.filtering import ExactFilterer
     from .training.callback import CurriculumTrainingCallback
     from .training.loops import DANSKGCTrainingLoop, DANSTrainingLoop, DHNSTrainingLoop
+    from .training.shared_negatives import SharedNegativesTrainingLoop
 
 __all__ = [
     # Samplers
@@ -34,6 +35,7 @@ __all__ = [
     "DANSKGCTrainingLoop",
     "DANSTrainingLoop",
     "DHNSTrainingLoop",
+    "SharedNegativesTrainingLoop",
     # Data sets
     "DB15K",
     "Family",
@@ -58,6 +60,7 @@ _MODULES = {
     "MKGW": "datasets",
     "MKGY": "datasets",
     "NELL995": "datasets",
+    "SharedNegativesTrainingLoop": "training.shared_negatives",
     "TwoWayGANNegativeSampler": "sampling",
 }
 

@@ -48,6 +48,8 @@ TRAINING: Sequence[tuple[str, str, str]] = (
     ("training_loop_resolver", "pykeen_dans.training.loops", "DANSKGCTrainingLoop"),
     ("training_loop_resolver", "pykeen_dans.training.loops", "DANSTrainingLoop"),
     ("training_loop_resolver", "pykeen_dans.training.loops", "DHNSTrainingLoop"),
+    # the name gives "sharednegatives", which is also what "shared-negatives" is normalized to
+    ("training_loop_resolver", "pykeen_dans.training.shared_negatives", "SharedNegativesTrainingLoop"),
 )
 
 #: What belongs to :mod:`pykeen.nn`, in the same form
