@@ -72,8 +72,12 @@ def _plan(
     changes: tuple[str, ...],
 ) -> list[Setting]:
     numbers = range(first_seed, first_seed + seeds)
-    settings = quality.plan(recipes, variants or ("basic",), numbers, _overrides(changes))
-    return settings if epochs is None else quality.with_epochs(settings, epochs)
+    with _explained():
+        settings = quality.plan(recipes, variants or ("basic",), numbers, _overrides(changes))
+        settings = settings if epochs is None else quality.with_epochs(settings, epochs)
+        for setting in settings:
+            experiment(setting)
+    return settings
 
 
 @click.group()
@@ -91,8 +95,7 @@ def main(threads: int) -> None:
 @click.option("--negatives", type=int, default=512, show_default=True, help="Describe those of so many positives.")
 def quality_(folder: pathlib.Path | None, negatives: int, **kwargs: Any) -> None:
     """Train one after the other, and rank the test triples once; what is there already is skipped."""
-    with _explained():
-        count = quality.execute(_plan(**kwargs), folder or rows.default_folder(), negatives=negatives)
+    count = quality.execute(_plan(**kwargs), folder or rows.default_folder(), negatives=negatives)
     click.echo(f"{count} new rows")
 
 
@@ -101,8 +104,7 @@ def quality_(folder: pathlib.Path | None, negatives: int, **kwargs: Any) -> None
 @click.option("--curve", is_flag=True, help="Rank validation triples in between, off the clock.")
 def race_(folder: pathlib.Path | None, curve: bool, **kwargs: Any) -> None:
     """Train in turns, epoch by epoch, so that seconds can be compared; ranking is off the clock."""
-    with _explained():
-        count = quality.race(_plan(**kwargs), folder or rows.default_folder(), curve=curve)
+    count = quality.race(_plan(**kwargs), folder or rows.default_folder(), curve=curve)
     click.echo(f"{count} new rows")
 
 

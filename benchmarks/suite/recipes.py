@@ -182,7 +182,8 @@ def experiment(setting: Setting) -> dict[str, Any]:
         inverse = pipeline["dataset_kwargs"].get("create_inverse_triples")
         pipeline["training_loop"] = "lcwa" if inverse else "symmetriclcwa"
     loop = training_loop_resolver.lookup(pipeline["training_loop"])
-    if not issubclass(loop, SLCWATrainingLoop):
+    if not issubclass(loop, SLCWATrainingLoop) or loop.__name__ == "SharedNegativesTrainingLoop":
+        # it has no sampler
         del pipeline["negative_sampler"], pipeline["negative_sampler_kwargs"]
     else:
         if hasattr(loop, "sampler_cls"):

@@ -139,6 +139,8 @@ class Clock(TrainingCallback):
         self._begins = False
         if self.steps == 0:
             loop: Any = self.training_loop
+            if hasattr(loop, "_share"):
+                loop._share = self._end_with("draw", loop._share)
             loop._process_batch = self._end_with("scores", loop._process_batch)
             loop.model.post_parameter_update = self._end_with("optimizer", loop.model.post_parameter_update)
         self.steps += 1
