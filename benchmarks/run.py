@@ -1,46 +1,33 @@
 """The benchmarks: one command for all of them.
 
 python benchmarks/run.py quality --recipe umls-complex --variant basic --variant 1vsall --seeds 3
-python benchmarks/run.py race --recipe codexsmall-complex --variant basic --variant shared-256 --curve
+python benchmarks/run.py race --recipe codexsmall-complex --variant basic --variant shared-256
 python benchmarks/run.py tune --recipe codexsmall-complex --variant basic --variant shared-256 --trials 12
+python benchmarks/run.py tier smoke
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import pathlib
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
 import torch
-from suite import quality, rows, tuning
+from suite import cost, pages, rows, tiers, tuning
+from suite.quality import PARTS, Part, plan
 from suite.recipes import Setting, experiment
 from suite.training import quiet
 from suite.variants import VARIANTS, merge, nested
 
-_RECIPES = click.option(
-    "--recipe", "recipes", multiple=True, required=True, help="<data set>-<model>, or a shipped one."
+_RECIPE = click.option("--recipe", "recipes", multiple=True, required=True, help="<data set>-<model>, or shipped.")
+_VARIANT = click.option(
+    "--variant", "variants", multiple=True, default=("basic",), help="See `variants`; `basic*2` trains twice as long."
 )
-_VARIANTS = click.option("--variant", "variants", multiple=True, help=f"One of {', '.join(VARIANTS)}.")
-_FOLDER = click.option("--output", "folder", type=click.Path(path_type=pathlib.Path), help="Where rows are kept.")
-_SEEDS = click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="How many.")
-_FIRST = click.option("--first-seed", type=int, default=1, show_default=True)
 _EPOCHS = click.option("--epochs", type=click.IntRange(min=1), help="Default: the recipe's.")
-_SET = click.option(
-    "--set", "changes", multiple=True, metavar="PATH=VALUE", help="E.g. model_kwargs.embedding_dim=128, as JSON."
-)
-
-
-@contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    """Tell what is wrong with an option, without a traceback."""
-    try:
-        yield
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
+_FOLDER = click.option("--output", "folder", type=click.Path(path_type=pathlib.Path), help="Where rows are kept.")
+_SET = click.option("--set", "changes", multiple=True, metavar="PATH=JSON", help="E.g. model_kwargs.embedding_dim=128.")
 
 
 def _overrides(changes: tuple[str, ...]) -> dict[str, Any]:
@@ -49,35 +36,10 @@ def _overrides(changes: tuple[str, ...]) -> dict[str, Any]:
     for change in changes:
         path, _, value = change.partition("=")
         try:
-            parsed = json.loads(value)
-        except json.JSONDecodeError:
-            parsed = value
-        overrides = merge(overrides, nested(path, parsed))
+            overrides = merge(overrides, nested(path, json.loads(value)))
+        except json.JSONDecodeError as error:
+            raise click.UsageError(f"--set {change}: {value} is no JSON; quote strings.") from error
     return overrides
-
-
-def _settings(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that choose trainings."""
-    for option in (_RECIPES, _VARIANTS, _SEEDS, _FIRST, _EPOCHS, _SET, _FOLDER):
-        function = option(function)
-    return function
-
-
-def _plan(
-    recipes: tuple[str, ...],
-    variants: tuple[str, ...],
-    seeds: int,
-    first_seed: int,
-    epochs: int | None,
-    changes: tuple[str, ...],
-) -> list[Setting]:
-    numbers = range(first_seed, first_seed + seeds)
-    with _explained():
-        settings = quality.plan(recipes, variants or ("basic",), numbers, _overrides(changes))
-        settings = settings if epochs is None else quality.with_epochs(settings, epochs)
-        for setting in settings:
-            experiment(setting)
-    return settings
 
 
 @click.group()
@@ -90,52 +52,101 @@ def main(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-@main.command(name="quality")
-@_settings
-@click.option("--negatives", type=int, default=512, show_default=True, help="Describe those of so many positives.")
-def quality_(folder: pathlib.Path | None, negatives: int, **kwargs: Any) -> None:
-    """Train one after the other, and rank the test triples once; what is there already is skipped."""
-    count = quality.execute(_plan(**kwargs), folder or rows.default_folder(), negatives=negatives)
-    click.echo(f"{count} new rows")
+def _command(name: str, part: Part) -> None:
+    """Add the command of a part."""
+
+    @main.command(name=name, help=f"{part.description} What is there already is skipped.")
+    @_RECIPE
+    @_VARIANT
+    @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="How many.")
+    @click.option("--first-seed", type=int, default=1, show_default=True)
+    @_EPOCHS
+    @_SET
+    @_FOLDER
+    def command(
+        recipes: tuple[str, ...],
+        variants: tuple[str, ...],
+        seeds: int,
+        first_seed: int,
+        epochs: int | None,
+        changes: tuple[str, ...],
+        folder: pathlib.Path | None,
+    ) -> None:
+        numbers = range(first_seed, first_seed + seeds)
+        try:
+            settings = plan(recipes, variants, numbers, _overrides(changes), epochs=epochs)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
+        count = part.execute(settings, (folder or rows.default_folder()) / f"{name}.jsonl")
+        click.echo(f"{count} new rows")
 
 
-@main.command(name="race")
-@_settings
-@click.option("--curve", is_flag=True, help="Rank validation triples in between, off the clock.")
-def race_(folder: pathlib.Path | None, curve: bool, **kwargs: Any) -> None:
-    """Train in turns, epoch by epoch, so that seconds can be compared; ranking is off the clock."""
-    count = quality.race(_plan(**kwargs), folder or rows.default_folder(), curve=curve)
-    click.echo(f"{count} new rows")
-
-
-@main.command(name="tune")
-@_RECIPES
-@_VARIANTS
-@_EPOCHS
-@click.option("--trials", type=click.IntRange(min=1), default=12, show_default=True, help="With those that there are.")
-@click.option("--keep/--no-keep", default=True, show_default=True, help="Write the best one as a recipe.")
-def tune_(recipes: tuple[str, ...], variants: tuple[str, ...], epochs: int | None, trials: int, keep: bool) -> None:
-    """Tune recipes on validation triples, the same number of trials for each loss."""
-    for recipe in recipes:
-        for variant in variants or ("basic",):
-            with _explained():
-                record = tuning.tune(recipe, variant, trials=trials, epochs=epochs)
-            click.echo(f"{record['name']}: {record['best']}")
-            if keep:
-                click.echo(f"Wrote {tuning.write_recipe(record)}")
+for _name, _part in PARTS.items():
+    _command(_name, _part)
 
 
 @main.command()
-@_RECIPES
-@_VARIANTS
+def variants() -> None:
+    """List the variants."""
+    for name, variant in VARIANTS.items():
+        click.echo(f"{name}: {variant.label} {json.dumps(variant.overrides)}")
+
+
+@main.command()
+@_RECIPE
+@_VARIANT
+@_EPOCHS
+@click.option("--trials", type=click.IntRange(min=1), default=12, show_default=True, help="With those that there are.")
+@click.option("--keep/--no-keep", default=True, show_default=True, help="Write the best one as a recipe.")
+def tune(recipes: tuple[str, ...], variants: tuple[str, ...], epochs: int | None, trials: int, keep: bool) -> None:
+    """Tune recipes on validation triples, with the same number of trials for each loss."""
+    for setting in plan(recipes, variants, epochs=epochs):
+        record = tuning.tune(setting, trials=trials)
+        click.echo(f"{record['name']}: {record['best']}")
+        if keep:
+            click.echo(f"Wrote {tuning.write_recipe(record)}")
+
+
+@main.command()
+@_RECIPE
+@_VARIANT
 @_SET
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.argument("path", type=click.Path(path_type=pathlib.Path, dir_okay=False))
-def export(recipes: tuple[str], variants: tuple[str], changes: tuple[str, ...], seed: int, path: pathlib.Path) -> None:
+def export(
+    recipes: tuple[str, ...], variants: tuple[str, ...], changes: tuple[str, ...], seed: int, path: pathlib.Path
+) -> None:
     """Write one experiment as JSON that `pykeen experiments run` accepts."""
-    with _explained():
-        made = experiment(Setting(recipes[0], (variants or ("basic",))[0], seed, _overrides(changes)))
+    made = experiment(Setting(recipes[0], variants[0], seed, _overrides(changes)))
     path.write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
+
+
+@main.command()
+@click.argument("name", type=click.Choice([*tiers.TIERS]))
+@_FOLDER
+def tier(name: str, folder: pathlib.Path | None) -> None:
+    """Run a selection of all parts; rows of `smoke` are for a folder of their own."""
+    if name == "smoke" and folder is None:
+        raise click.UsageError("The figures of `smoke` mean nothing; name a folder by --output.")
+    click.echo(f"{tiers.execute(name, folder or rows.default_folder())} new rows")
+
+
+@main.command()
+def tables() -> None:
+    """Write the page of results and the table of the README, from the rows alone."""
+    click.echo(f"Wrote {pages.write_page(rows.RESULTS)}")
+    pages.write_readme(rows.RESULTS)
+
+
+@main.command()
+@click.option("--update", is_flag=True, help="Keep the ratios instead.")
+def check(update: bool) -> None:
+    """Compare the hot path, as ratios to `basic`, with those of benchmarks/baseline.json."""
+    measured = cost.hot_path()
+    if update:
+        cost.write_baseline(measured)
+    elif found := cost.regressions(measured, cost.load_baseline()):
+        raise click.ClickException("\n".join(found))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,5 @@ def test_corrupt_batch(benchmark: Any, name: str, number: int) -> None:
     benchmark.group = f"B={BATCH_SIZE}, N={number}"
     benchmark.extra_info["sampler"] = name
     training = Nations().training
-    sizes = {"num_entities": training.num_entities, "num_relations": training.num_relations}
-    sampler = make_sampler(name, training.mapped_triples, number, **sizes)
-    negatives = benchmark(sampler.corrupt_batch, training.mapped_triples[:BATCH_SIZE])
+    negatives = benchmark(make_sampler(name, training, number).corrupt_batch, training.mapped_triples[:BATCH_SIZE])
     assert negatives.shape == (BATCH_SIZE, number, 3)

@@ -16,6 +16,10 @@ from typing import Any
 from pykeen.constants import PYKEEN_DATASETS
 from pykeen.datasets import Dataset, get_dataset
 
+from .graphs import synthetic_dataset
+
+#: Data sets of this and the number of entities are made up
+SYNTHETIC = "synthetic"
 #: A quarter of YAGO3-10, which is no data set of PyKEEN's
 YAGO = "yago310quarter"
 #: name -> title, which is also the name of its folder, and the epochs and batch size of recipes that are not tuned
@@ -81,6 +85,8 @@ def load(name: str, *, create_inverse_triples: bool = True) -> Dataset:
     :raises DataMissingError: if it is not on this machine and cannot be downloaded
     """
     kwargs = {"create_inverse_triples": create_inverse_triples}
+    if name.startswith(SYNTHETIC):
+        return synthetic_dataset(int(name.removeprefix(SYNTHETIC)), **kwargs)
     _unpack(name)
     try:
         if name == YAGO:

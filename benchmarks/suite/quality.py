@@ -1,4 +1,4 @@
-"""Quality: the same recipe and epochs, other negatives or another loop, each alone or all of them taking turns.
+"""The parts of the suite: rows of trainings, one after the other, or those of one recipe and seed taking turns.
 
 Nothing is selected on test triples, which are ranked once, after the last epoch.
 """
@@ -20,12 +20,38 @@ from .recipes import Setting, experiment
 from .rows import append, load
 from .training import train
 from .turns import interleave
-from .variants import available
+from .variants import available, merge
 
 logger = logging.getLogger(__name__)
 
-#: The result files: trainings one after the other, trainings that took turns, and descriptions of negatives
-QUALITY, RACE, NEGATIVES = "quality.jsonl", "race.jsonl", "negatives.jsonl"
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One kind of rows.
+
+    :param description: what it measures
+    :param turns: whether trainings take turns
+    :param kwargs: how to train, see :func:`suite.training.train`
+    """
+
+    description: str
+    turns: bool
+    kwargs: Mapping[str, Any]
+
+    def execute(self, settings: Sequence[Setting], path: pathlib.Path, **kwargs: Any) -> int:
+        """Train whatever is not there yet, append a row for each training, and tell how many are new."""
+        return (_race if self.turns else _one_by_one)(settings, path, **{**self.kwargs, **kwargs})
+
+
+#: The parts, whose rows are in files of the same name
+PARTS = {
+    "quality": Part("Train one after the other, and rank the test triples once.", False, {"negatives": 512}),
+    "race": Part("Train in turns, epoch by epoch, so that seconds can be compared; rank off the clock.", True, {}),
+    "curves": Part("Race, and rank the validation triples in between, off the clock.", True, {"curve": True}),
+    "cost": Part("Race, and tell steps apart by their parts, exactly.", True, {"ranked": "", "exact": True}),
+    "scale": Part("Take some steps on graphs of any size.", True, {"ranked": "", "exact": True, "max_steps": 40}),
+    "negatives": Part("Tell how hard and how true negatives are.", False, {"ranked": "", "negatives": 4096}),
+}
 
 
 def plan(
@@ -33,15 +59,21 @@ def plan(
     variants: Iterable[str],
     seeds: Iterable[int] = (1,),
     overrides: Mapping[str, Any] | None = None,
+    *,
+    epochs: int | None = None,
 ) -> list[Setting]:
     """List what to train, variants innermost, so that whatever the machine does hits all of them alike.
 
     Variants that this installation lacks are left out.
+
+    :raises ValueError: if a recipe or a variant is unknown
     """
+    changes = merge(overrides or {}, {} if epochs is None else {"training_kwargs": {"num_epochs": epochs}})
     names = available(variants)
-    return [
-        Setting(recipe, name, seed, overrides or {}) for recipe, seed, name in itertools.product(recipes, seeds, names)
-    ]
+    settings = [Setting(recipe, name, seed, changes) for recipe, seed, name in itertools.product(recipes, seeds, names)]
+    for setting in settings:
+        experiment(setting)
+    return settings
 
 
 def _key(setting: Setting) -> tuple[str, str, int]:
@@ -55,83 +87,53 @@ def _key_of_row(row: Mapping[str, Any]) -> tuple[str, str, int]:
 def is_present(row: Mapping[str, Any]) -> bool:
     """Tell whether a row was measured with the recipe, the variant and the defaults as they are now."""
     try:
-        setting = Setting(row["recipe"], row["variant"], row["seed"], row.get("overrides", {}))
-        return _key(setting) == _key_of_row(row)
+        return _key(Setting(row["recipe"], row["variant"], row["seed"], row["overrides"])) == _key_of_row(row)
     # a recipe or a variant that there was
     except (KeyError, ValueError):
         return False
 
 
-def _tell(row: Mapping[str, Any]) -> None:
+def _keep(path: pathlib.Path, setting: Setting, row: dict[str, Any]) -> None:
+    append(path, row | {"overrides": dict(setting.overrides)})
     rank = f"MRR {row['mrr']:.4f}, validation {row['valid_mrr']:.4f}, " if "mrr" in row else ""
     logger.info("%s, %s, seed %d: %s%.1f s", row["recipe"], row["variant"], row["seed"], rank, row["seconds"])
 
 
-def execute(settings: Iterable[Setting], folder: pathlib.Path, *, name: str = QUALITY, **kwargs: Any) -> int:
-    """Train whatever is not there yet, one after the other, and append a row for each training.
+def _is_at_hand(setting: Setting) -> bool:
+    """Tell whether the data are there, or say that they are not."""
+    try:
+        experiment_data = data.with_data_folder(experiment(setting)["pipeline"])
+        data.load(experiment_data["dataset"], **experiment_data["dataset_kwargs"])
+    except data.DataMissingError as error:
+        logger.warning("%s, %s is left out: %s", setting.recipe, setting.variant, error)
+        return False
+    return True
 
-    :param settings: what to train
-    :param folder: the folder of the result files
-    :param name: the result file
-    :param kwargs: how to train, see :func:`suite.training.train`
 
-    :returns: the number of new rows
-    """
-    path = folder / name
-    missing: set[str] = set()
+def _one_by_one(settings: Iterable[Setting], path: pathlib.Path, **kwargs: Any) -> int:
+    """Train one after the other."""
     count = 0
     for setting in settings:
-        if setting.dataset in missing or _key(setting) in map(_key_of_row, load(path)):
-            continue
-        try:
-            row = train(setting, **kwargs)
-        except data.DataMissingError as error:
-            missing.add(setting.dataset)
-            logger.warning("%s is left out: %s", setting.dataset, error)
-            continue
-        append(path, row | {"overrides": setting.overrides})
-        _tell(row)
-        count += 1
-    return count
-
-
-def race(settings: Sequence[Setting], folder: pathlib.Path, *, name: str = RACE, **kwargs: Any) -> int:
-    """Train in turns, so that seconds can be compared, once for each recipe and seed that is not there yet.
-
-    :param settings: what to train; the variants of one recipe and seed take turns
-    :param folder: the folder of the result files
-    :param name: the result file
-    :param kwargs: how to train, see :func:`suite.training.train`
-
-    :returns: the number of new rows
-    """
-    path = folder / name
-    count = 0
-    groups = itertools.groupby(settings, key=lambda setting: (setting.recipe, setting.seed))
-    for (recipe, _), group in groups:
-        entries = {setting.variant: setting for setting in group}
-        runs: dict[str, set[tuple[str, str, int]]] = {}
-        for row in load(path):
-            runs.setdefault(row["run"], set()).add(_key_of_row(row))
-        # all of them or none: what did not take turns cannot be compared
-        if any({_key(setting) for setting in entries.values()} <= run for run in runs.values()):
-            continue
-        try:
-            data.load(recipe.partition("-")[0])
-        except data.DataMissingError as error:
-            logger.warning("%s is left out: %s", recipe, error)
-            continue
-        run = uuid.uuid4().hex[:12]
-        common = {"threads": torch.get_num_threads(), **kwargs}
-        tasks = {key: {"setting": setting, **common} for key, setting in entries.items()}
-        for key, row in interleave(train, tasks).items():
-            append(path, row | {"run": run, "overrides": dict(entries[key].overrides)})
-            _tell(row)
+        if _key(setting) not in map(_key_of_row, load(path)) and _is_at_hand(setting):
+            _keep(path, setting, train(setting, **kwargs))
             count += 1
     return count
 
 
-def with_epochs(settings: Iterable[Setting], epochs: int) -> list[Setting]:
-    """Train for another number of epochs."""
-    changes = {"training_kwargs": {"num_epochs": epochs}}
-    return [dataclasses.replace(setting, overrides={**setting.overrides, **changes}) for setting in settings]
+def _race(settings: Iterable[Setting], path: pathlib.Path, **kwargs: Any) -> int:
+    """Let the variants of each recipe and seed take turns."""
+    count = 0
+    for _, group in itertools.groupby(settings, key=lambda setting: (setting.recipe, setting.seed)):
+        entries = {setting.variant: setting for setting in group if _is_at_hand(setting)}
+        runs: dict[str, set[tuple[str, str, int]]] = {}
+        for row in load(path):
+            runs.setdefault(row["run"], set()).add(_key_of_row(row))
+        # all of them or none: what did not take turns cannot be compared
+        if not entries or any({_key(setting) for setting in entries.values()} <= run for run in runs.values()):
+            continue
+        run = uuid.uuid4().hex[:12]
+        common = {"threads": torch.get_num_threads(), **kwargs}
+        for key, row in interleave(train, {key: {"setting": entries[key], **common} for key in entries}).items():
+            _keep(path, entries[key], row | {"run": run})
+            count += 1
+    return count

@@ -22,7 +22,7 @@ from pykeen.training.callbacks import callback_resolver
 
 from pykeen_dans.experiments import load_recipe, recipe_names
 
-from .data import DATASETS, title_of
+from .data import DATASETS, SYNTHETIC, title_of
 from .rows import digest
 from .variants import lookup, merge, parameters_of
 
@@ -106,14 +106,15 @@ def spelled_out(part: str, hint: str, kwargs: Mapping[str, Any]) -> dict[str, An
 def _default_recipe(name: str) -> dict[str, Any]:
     """Make the recipe of a pair that has none of its own."""
     dataset, _, model = name.partition("-")
-    if dataset not in DATASETS or model not in MODELS:
+    is_synthetic = dataset.removeprefix(SYNTHETIC).isdigit()
+    if not (dataset in DATASETS or is_synthetic) or model not in MODELS:
         raise ValueError(
             f"recipe={name!r} is unknown; join one of {sorted(DATASETS)} and one of {sorted(MODELS)} by a hyphen, or "
             f"choose a shipped one of {recipe_names()}."
         )
-    title, epochs, batch_size = DATASETS[dataset]
+    title, epochs, batch_size = ("a synthetic graph", 1, 512) if is_synthetic else DATASETS[dataset]
     # an encoder makes its own inverse triples
-    inverse = model != "rgcn"
+    inverse = model != "rgcn" and not is_synthetic
     pipeline: dict[str, Any] = {
         "dataset": dataset,
         "dataset_kwargs": {"create_inverse_triples": inverse},
@@ -137,8 +138,6 @@ def base_recipe(name: str, endings: tuple[str, ...] = ("",)) -> dict[str, Any]:
 
     :param name: ``<data set>-<model>``, or the name of a shipped recipe
     :param endings: the endings of recipes to look for, the best first
-
-    :returns: a PyKEEN experiment, whose metadata tells the ``recipe`` and the number of ``trials`` of its study
 
     :raises ValueError: if the data set or the model is unknown
     """

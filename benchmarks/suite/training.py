@@ -26,6 +26,7 @@ from pykeen.pipeline import PipelineResult, pipeline
 from pykeen.sampling import negative_sampler_resolver
 from pykeen.training import TrainingLoop
 from pykeen.training.callbacks import TrainingCallback, callback_resolver
+from pykeen.utils import resolve_device
 
 from pykeen_dans.inspection.diagnostics import NegativeStatistics, as_trained, describe_negatives
 
@@ -59,12 +60,11 @@ def _peak_memory_mib() -> float:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     status = pathlib.Path("/proc/self/status")
-    if status.is_file():
-        # not getrusage: under Linux, a process begins with the peak of the one that started it
-        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) / 2**10
-    # in bytes on macOS
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    if not status.is_file():
+        # in bytes on macOS
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    # not getrusage: under Linux, a process begins with the peak of the one that started it
+    return int(status.read_text().partition("VmHWM:")[2].split()[0]) / 2**10
 
 
 class Clock(TrainingCallback):
@@ -74,8 +74,7 @@ class Clock(TrainingCallback):
     up to the loss, ``backward``, ``optimizer``, and ``between`` epochs, as when a generator is fitted.
 
     :param turns: where to wait after each epoch, off the clock
-    :param rank: what ranks validation triples, off the clock, default: nothing
-    :param every: rank after every so many epochs
+    :param rank: what ranks validation triples after every so many epochs, off the clock, default: nothing
     :param max_steps: raise :class:`EnoughError` after so many steps
     :param exact: wait for the GPU at the end of each part, and not only at that of each epoch
     """
@@ -122,8 +121,7 @@ class Clock(TrainingCallback):
 
         return wrapped
 
-    # docstr-coverage: inherited
-    def register_training_loop(self, training_loop: TrainingLoop[Any]) -> None:  # noqa: D102
+    def register_training_loop(self, training_loop: TrainingLoop[Any]) -> None:
         super().register_training_loop(training_loop)
         # PyKEEN collects garbage after each epoch; what is there already is none of this training's
         gc.unfreeze()
@@ -133,8 +131,7 @@ class Clock(TrainingCallback):
             self.turns.wait(0.0)
         self._last = time.perf_counter()
 
-    # docstr-coverage: inherited
-    def pre_batch(self, **kwargs: Any) -> None:  # noqa: D102
+    def pre_batch(self, **kwargs: Any) -> None:
         self._mark("draw" if not self._begins else "between" if self.steps else "setup")
         self._begins = False
         if self.steps == 0:
@@ -145,18 +142,15 @@ class Clock(TrainingCallback):
             loop.model.post_parameter_update = self._end_with("optimizer", loop.model.post_parameter_update)
         self.steps += 1
 
-    # docstr-coverage: inherited
-    def on_batch(self, epoch: int, batch: Any, batch_loss: float, **kwargs: Any) -> None:  # noqa: D102
+    def on_batch(self, epoch: int, batch: Any, batch_loss: float, **kwargs: Any) -> None:
         self._mark("backward")
 
-    # docstr-coverage: inherited
-    def pre_step(self, **kwargs: Any) -> None:  # noqa: D102
+    def pre_step(self, **kwargs: Any) -> None:
         self._mark("backward")
         if self.steps == self.max_steps:
             raise EnoughError
 
-    # docstr-coverage: inherited
-    def post_epoch(self, epoch: int, epoch_loss: float, **kwargs: Any) -> None:  # noqa: D102
+    def post_epoch(self, epoch: int, epoch_loss: float, **kwargs: Any) -> None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self._mark("between")
@@ -170,8 +164,7 @@ class Clock(TrainingCallback):
             self.turns.wait(self.seconds)
         self._last = time.perf_counter()
 
-    # docstr-coverage: inherited
-    def post_train(self, losses: list[float], **kwargs: Any) -> None:  # noqa: D102
+    def post_train(self, losses: list[float], **kwargs: Any) -> None:
         self._mark("between")
 
     def row(self) -> dict[str, Any]:
@@ -215,11 +208,10 @@ def fast_ranking() -> Iterator[None]:
 
     def forward(self: Any, h: torch.Tensor, r: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         if not torch.is_grad_enabled() and h.ndim == r.ndim == t.ndim == 3:
-            if t.shape[0] == 1 and t.shape[1] > 1000 and h.shape[1] == 1:
-                return _negative_distance((h * r)[:, 0], t[0])
-            if h.shape[0] == 1 and h.shape[1] > 1000 and t.shape[1] == 1:
-                # a rotation changes no distance, so that it may be undone on the other side
-                return _negative_distance((t * r.conj())[:, 0], h[0])
+            # a rotation changes no distance, so that it may be undone on the other side
+            for queries, entities in ((h * r, t), (t * r.conj(), h)):
+                if entities.shape[0] == 1 and entities.shape[1] > 1000 and queries.shape[1] == 1:
+                    return _negative_distance(queries[:, 0], entities[0])
         result: torch.Tensor = slow(self, h, r, t)
         return result
 
@@ -252,20 +244,19 @@ def train(
     curve: bool = False,
     negatives: int = 0,
     exact: bool = False,
+    max_steps: int | None = None,
     turns: Turns | None = None,
     threads: int | None = None,
 ) -> dict[str, Any]:
-    """Train once.
+    """Train once, and return the row.
 
-    :param setting: what to train
     :param ranked: rank the ``test`` triples, once, and those of validation, or those of ``validation`` alone, or none
     :param curve: whether to rank the validation triples in between, off the clock
     :param negatives: describe the negatives of so many positives after the training
     :param exact: see :class:`Clock`
+    :param max_steps: see :class:`Clock`; nothing is ranked where it is less than there are
     :param turns: where to wait for others, in a process of its own
     :param threads: the number of threads of torch, default: as it is
-
-    :returns: the row
     """
     if threads is not None:
         torch.set_num_threads(threads)
@@ -279,32 +270,37 @@ def train(
         rank=(lambda model: validation_mrr(model, dataset)) if curve else None,
         every=-(-training["num_epochs"] // _POINTS),
         exact=exact,
+        max_steps=max_steps,
     )
     hints, kwargs = training.pop("callbacks", None), training.pop("callbacks_kwargs", None)
     callbacks = [*(callback_resolver.make_many(hints, kwargs) if hints else []), clock]
     # the pipeline insists on an evaluation
     few = dataset.testing.clone_and_exchange_triples(mapped_triples=dataset.testing.mapped_triples[:8])
-    with fast_ranking(), empty_cache() if turns is not None else contextlib.nullcontext():
-        result = pipeline(
-            **options,
-            training=dataset.training,
-            validation=dataset.validation,
-            testing=dataset.testing if ranked == "test" else few,
-            training_kwargs={**training, "callbacks": callbacks, "use_tqdm": False},
-            evaluation_kwargs={"use_tqdm": False, "batch_size": _BATCH_SIZE},
-            result_tracker="python",
-        )
     row = {
         **{key: made["metadata"][key] for key in ("variant", "digest", "trials")},
         "recipe": setting.recipe,
         "source": made["metadata"]["recipe"],
         "seed": setting.seed,
         "num_epochs": training["num_epochs"],
-        "loss_value": result.losses[-1],
-        **clock.row(),
-        **environment(result.model.device),
+        "num_triples": dataset.training.num_triples,
+        "num_entities": dataset.training.num_entities,
+        **environment(resolve_device()),
         "configuration": made["pipeline"],
     }
+    with fast_ranking(), empty_cache() if turns is not None else contextlib.nullcontext():
+        try:
+            result = pipeline(
+                **options,
+                training=dataset.training,
+                validation=dataset.validation,
+                testing=dataset.testing if ranked == "test" else few,
+                training_kwargs={**training, "callbacks": callbacks, "use_tqdm": False},
+                evaluation_kwargs={"use_tqdm": False, "batch_size": _BATCH_SIZE},
+                result_tracker="python",
+            )
+        except EnoughError:
+            return row | clock.row()
+    row |= {"loss_value": result.losses[-1], **clock.row()}
     if ranked == "test":
         row |= {"mrr": result.get_metric(MRR), **{metric: result.get_metric(metric) for metric in METRICS}}
         row["evaluation_seconds"] = result.evaluate_seconds

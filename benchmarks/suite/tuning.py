@@ -64,22 +64,13 @@ def _with(options: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, An
     return dict(options)
 
 
-def tune(
-    recipe: str, variant: str, *, trials: int, seed: int = 0, folder: pathlib.Path = STUDIES, epochs: int | None = None
-) -> dict[str, Any]:
-    """Run a study, or go on with it.
+def tune(setting: Setting, *, trials: int, folder: pathlib.Path = STUDIES) -> dict[str, Any]:
+    """Run a study of the recipe of a variant, or go on with it, and return its record.
 
-    :param recipe: the recipe
-    :param variant: the variant, whose own recipe is tuned
+    :param setting: what to tune; its seed is that of the search and of all trainings
     :param trials: the number of trials, with those that there are
-    :param seed: the seed of the search, and of all trainings
-    :param folder: where the record is kept
-    :param epochs: the number of epochs, default: the recipe's
-
-    :returns: the record of the study
     """
-    overrides = {} if epochs is None else {"training_kwargs": {"num_epochs": epochs}}
-    setting = Setting(recipe, variant, seed, overrides)
+    recipe, variant, seed, overrides = setting.recipe, setting.variant, setting.seed, setting.overrides
     made = experiment(setting)["pipeline"]
     space = space_of(made)
     ending = lookup(variant)[0].tuned[0]
@@ -115,13 +106,7 @@ def tune(
 
 
 def write_recipe(record: Mapping[str, Any], folder: pathlib.Path = EXPERIMENTS) -> pathlib.Path:
-    """Write the best trial of a study as a recipe of the package.
-
-    :param record: what :func:`tune` returns
-    :param folder: the folder of recipes
-
-    :returns: the file
-    """
+    """Write the best trial of a study, as :func:`tune` returns it, as a recipe of the package."""
     name, variant = record["name"], record["variant"]
     if name in recipe_names():
         # its sampler and its epochs stay

@@ -9,13 +9,9 @@ from __future__ import annotations
 
 import multiprocessing
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
-
-
-class TaskFailedError(RuntimeError):
-    """A process has ended before its work was done."""
 
 
 class Turns:
@@ -41,20 +37,33 @@ def _main(connection: Connection, work: Callable[..., Any], kwargs: Mapping[str,
 
 
 def interleave(work: Callable[..., Any], tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Let processes take turns until all of them are done.
+    """Let processes take turns until all of them are done, and return the result of each.
 
     :param work: what each does: an importable function that waits for its first turn, by its argument ``turns``, before
-        anything is timed, and returns the result
+        anything is timed
     :param tasks: its further arguments, which can be pickled, by the name of the task
 
-    :returns: the result of each, by name
-
-    :raises TaskFailedError: if one of them fails; all of them are ended then
+    :raises RuntimeError: if one of them fails; all of them are ended then
     """
     context = multiprocessing.get_context("spawn")
     processes, pipes = {}, {}
     results: dict[str, Any] = {}
     used: dict[str, float] = {}
+
+    def listen(name: str) -> None:
+        """Wait until a process has ended its turn, or all of its work."""
+        try:
+            kind, content = pipes[name].recv()
+        except EOFError as error:
+            raise RuntimeError(f"{name}: its process has ended without a word, as when memory runs out.") from error
+        if kind == "failed":
+            raise RuntimeError(f"{name}: {content}")
+        if kind == "turn":
+            used[name] = content
+        else:
+            used.pop(name, None)
+            results[name] = content
+
     try:
         for name, kwargs in tasks.items():
             pipes[name], theirs = context.Pipe()
@@ -62,35 +71,15 @@ def interleave(work: Callable[..., Any], tasks: Mapping[str, Mapping[str, Any]])
             processes[name].start()
             theirs.close()
             # each makes itself ready alone: two that fill PyKEEN's cache of a data set at once read half of a file
-            _listen(name, pipes[name], used, results)
+            listen(name)
         while used:
             # the order of tasks decides between equals
             name = min(used, key=lambda key: used[key])
             pipes[name].send("go")
-            _listen(name, pipes[name], used, results)
+            listen(name)
     finally:
-        _end(processes.values(), failed=len(results) < len(tasks))
+        for process in processes.values():
+            if len(results) < len(tasks):
+                process.terminate()
+            process.join()
     return {name: results[name] for name in tasks}
-
-
-def _listen(name: str, pipe: Connection, used: dict[str, float], results: dict[str, Any]) -> None:
-    """Wait until a process has ended its turn, or all of its work."""
-    try:
-        kind, content = pipe.recv()
-    except EOFError as error:
-        raise TaskFailedError(f"{name}: its process has ended without a word, as when memory runs out.") from error
-    if kind == "failed":
-        raise TaskFailedError(f"{name}: {content}")
-    if kind == "turn":
-        used[name] = content
-    else:
-        used.pop(name, None)
-        results[name] = content
-
-
-def _end(processes: Iterable[Any], *, failed: bool) -> None:
-    """Wait for processes, which are ended first where one of them has failed."""
-    for process in processes:
-        if failed:
-            process.terminate()
-        process.join()
