@@ -10,12 +10,12 @@ from pykeen.losses import MarginRankingLoss
 from pykeen.models import ERModel, model_resolver
 from pykeen.triples import CoreTriplesFactory
 
-from pykeen_dans.bank import HEAD, TAIL
 from pykeen_dans.engine.curriculum import CurriculumState
 from pykeen_dans.engine.engine import GenerationEngine
 from pykeen_dans.engine.settings import EngineSettings
 from pykeen_dans.generators.base import Budget
 from pykeen_dans.generators.diffusion import DiffusionGenerator
+from pykeen_dans.graph import HEAD, TAIL
 from pykeen_dans.space.entity_space import live_space
 
 from .toys import NUM_ENTITIES, NUM_RELATIONS, clustered_triples

@@ -9,7 +9,6 @@ import pytest
 import torch
 from pykeen.typing import FloatTensor, LongTensor
 
-from pykeen_dans.bank import TAIL, QueryIndex
 from pykeen_dans.bank.decoder import (
     Decoder,
     NearestDecoder,
@@ -17,6 +16,7 @@ from pykeen_dans.bank.decoder import (
     SpreadDecoder,
     decoder_resolver,
 )
+from pykeen_dans.graph import TAIL, QueryIndex
 from pykeen_dans.space.combination import TranslationCombination
 from pykeen_dans.space.entity_space import EntitySpace
 from pykeen_dans.utils.validation import make_by_name

@@ -13,11 +13,11 @@ import torch
 from pykeen.models import ComplEx
 from pykeen.triples import CoreTriplesFactory
 
-from pykeen_dans.bank import HEAD, TAIL
 from pykeen_dans.engine.engine import GenerationEngine
 from pykeen_dans.engine.settings import EngineSettings
 from pykeen_dans.generators.base import Budget
 from pykeen_dans.generators.diffusion import DiffusionGenerator
+from pykeen_dans.graph import HEAD, TAIL
 from pykeen_dans.space.entity_space import live_space
 
 from .toys import (

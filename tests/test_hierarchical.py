@@ -10,9 +10,9 @@ import torch
 from pykeen.typing import FloatTensor, LongTensor
 from sklearn.linear_model import Ridge
 
-from pykeen_dans.bank import QueryIndex
 from pykeen_dans.bank.decoder import SpreadDecoder
 from pykeen_dans.generators.base import Budget, World
+from pykeen_dans.graph import QueryIndex
 from pykeen_dans.multimodal.generator import HierarchicalGenerator
 from pykeen_dans.multimodal.levels import FeatureProjection, SemanticLevel
 from pykeen_dans.space.combination import RotationCombination, TranslationCombination

@@ -12,8 +12,8 @@ from pykeen.losses import MarginRankingLoss, NSSALoss, SoftplusLoss
 from pykeen.models import TransE, model_resolver
 from pykeen.triples import CoreTriplesFactory
 
-from pykeen_dans.bank import HEAD, TAIL
 from pykeen_dans.engine.curriculum import CurriculumState
+from pykeen_dans.graph import HEAD, TAIL
 from pykeen_dans.training.vector_loss import LatentLoss, _scores
 
 from .latents import LOSS, MODELS, STATE, TRIPLES, gradients, make_engine, make_model

@@ -9,8 +9,8 @@ import pytest
 import torch
 from pykeen.losses import MarginRankingLoss, NSSALoss
 
-from pykeen_dans.bank import HEAD, TAIL
 from pykeen_dans.engine.curriculum import CurriculumState
+from pykeen_dans.graph import HEAD, TAIL
 from pykeen_dans.training.vector_loss import LatentLoss, _scores
 
 from .latents import LOSS, STATE, TRIPLES, make_engine, make_model

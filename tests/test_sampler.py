@@ -13,9 +13,9 @@ from pykeen.sampling import negative_sampler_resolver
 from pykeen.training import SLCWATrainingLoop
 from torch import Tensor
 
-from pykeen_dans.bank import TAIL
 from pykeen_dans.engine import coupling
 from pykeen_dans.generators.diffusion import DiffusionGenerator
+from pykeen_dans.graph import TAIL
 from pykeen_dans.sampling import (
     DiffusionAdaptiveNegativeSampler,
     GeneratedNegativeSampler,

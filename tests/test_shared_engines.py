@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from pykeen_dans.bank import HEAD, TAIL
 from pykeen_dans.engine import coupling
 from pykeen_dans.engine.coupling import Coupling, alone_engine
 from pykeen_dans.engine.engine import GenerationEngine
+from pykeen_dans.graph import HEAD, TAIL
 from pykeen_dans.sampling import DiffusionAdaptiveNegativeSampler
 
 from .toys import (

@@ -11,7 +11,7 @@ from pykeen.datasets import Nations
 from pykeen.models import ERModel, FixedModel, model_resolver
 from pykeen.triples import TriplesFactory
 
-from pykeen_dans.bank import HEAD, TAIL
+from pykeen_dans.graph import HEAD, TAIL
 from pykeen_dans.space.combination import TranslationCombination
 from pykeen_dans.space.entity_space import (
     EntitySpace,

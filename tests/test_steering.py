@@ -16,9 +16,9 @@ from pykeen.models import Model, model_resolver
 from pykeen.triples import TriplesFactory
 from pykeen.typing import LongTensor
 
-from pykeen_dans.bank import TAIL, QueryBatch, QueryIndex
 from pykeen_dans.engine.steering import HardnessSteering, rank_percentiles, score_candidates
 from pykeen_dans.generators.diffusion import DiffusionGenerator
+from pykeen_dans.graph import TAIL, QueryBatch, QueryIndex
 
 from .toys import known_answers, seeded
 

@@ -15,11 +15,11 @@ from pykeen.training.callbacks import TrainingCallback
 from torch import Tensor
 
 from pykeen_dans import CurriculumTrainingCallback, DANSTrainingLoop, TwoWayGANNegativeSampler
-from pykeen_dans.bank import HEAD, TAIL
 from pykeen_dans.engine import coupling
 from pykeen_dans.engine.coupling import Coupling
 from pykeen_dans.engine.engine import GenerationEngine
 from pykeen_dans.generators.gan import TwoWayGANGenerator
+from pykeen_dans.graph import HEAD, TAIL
 from pykeen_dans.sampling.reading import reading_plan
 from pykeen_dans.space.entity_space import live_space
 from pykeen_dans.training.vector_loss import LatentLoss

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from pykeen.typing import FloatTensor, LongTensor, MappedTriples
 
-from pykeen_dans.bank import QueryIndex
 from pykeen_dans.generators.base import World
+from pykeen_dans.graph import QueryIndex
 from pykeen_dans.graph.types import EntityTypes
 from pykeen_dans.space.combination import TranslationCombination
 from pykeen_dans.space.entity_space import EntitySpace

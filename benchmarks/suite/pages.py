@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import pathlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -60,7 +60,10 @@ def title_of_recipe(recipe: str) -> str:
 
 
 def list_table(frame: pd.DataFrame) -> str:
-    """Format a table as reST, whose cells may be long."""
+    """Format a table as reST, whose cells may be long, without lines that have nothing to show."""
+    frame = frame[(frame != _NOTHING).any(axis="columns")]
+    if frame.empty:
+        return "Not measured yet.\n"
     lines = [[frame.columns.name or "", *frame.columns], *([key, *line] for key, *line in frame.itertuples())]
     cells = [f"    {'  -' if column else '* -'} {cell}" for line in lines for column, cell in enumerate(line)]
     return "\n".join([".. list-table::", "    :header-rows: 1", "", *cells, ""])
@@ -214,7 +217,7 @@ def write_page(results: pathlib.Path, docs: pathlib.Path = DOCS) -> pathlib.Path
     return path
 
 
-def write_readme(results: pathlib.Path, path: pathlib.Path = README, **options: Mapping[str, Any]) -> None:
+def write_readme(results: pathlib.Path, path: pathlib.Path = README) -> None:
     """Replace the table of the README."""
     recipes = [f"{name}-complex" for name in ("codexsmall", "family", "umls", "fb15k237")]
     variants = ["basic", "basic-64", "1vsall", "shared-256", "shared-1024", "loop-dans_kgc", "loop-dans"]

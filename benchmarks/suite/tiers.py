@@ -58,7 +58,7 @@ FULL: list[Entry] = [
     ("quality", _THREE[1:2], _sweeps("lambda", "eta", "T", "beta_global", "Ns", "film_weight", "steps"), _SEEDS, {}),
     (
         "quality",
-        [f"{name}-{model}" for name in ("umls", "wn18rr") for model in ("distmult", "complex")],
+        [f"{name}-{model}-dans" for name in ("umls", "wn18rr") for model in ("distmult", "complex")],
         GAN,
         _SEEDS,
         {},

@@ -94,8 +94,8 @@ _TEXTS = {"textual": {"text": "$PYKEEN_DANS_DATA/text/{title}/entity_text.tsv.xz
 
 #: name -> variant, in the order of tables
 VARIANTS: dict[str, Variant] = {
-    "basic": _own("basic", "8 uniform negatives"),
-    "basic-64": _own("basic", "64 uniform negatives", 64),
+    "basic": _own("basic", "uniform"),
+    "basic-64": _own("basic", "uniform, 64", 64),
     "1vsall": _softmax("1vsall", "1vsAll", tuned="1vsall"),
     **{
         f"shared-{size}": _softmax("shared-negatives", f"shared, {size}", num_shared=size)

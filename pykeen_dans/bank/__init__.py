@@ -1,12 +1,9 @@
-"""Queries, and the bank of generated entity ids that the hot path reads."""
+"""The bank of generated entity ids that the hot path reads, and how they are found."""
 
 from .bank import NegativeBank
-from .queries import HEAD, TAIL, QueryBatch, QueryIndex
+from .decoder import SpreadDecoder
 
 __all__ = [
-    "HEAD",
-    "TAIL",
     "NegativeBank",
-    "QueryBatch",
-    "QueryIndex",
+    "SpreadDecoder",
 ]

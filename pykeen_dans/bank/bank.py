@@ -1,11 +1,20 @@
-"""The bank of generated entity ids that the hot path reads."""
+"""The bank of generated entity ids that the hot path reads.
+
+One row holds the ids of a query: for each hardness band (easy first) and each source a run of slots. ``-1`` marks a
+slot for which nothing was generated. Rows are queries; where the memory option does not allow a row for each query,
+queries share rows by their group.
+
+Drawing is the only thing that is done for each batch. It reads neighbouring slots, which share a line of the
+processor's cache, and draws one band for each positive and side.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import torch
-from pykeen.typing import LongTensor
+from pykeen.typing import FloatTensor, LongTensor
 from torch import Tensor
 
 from ..utils.validation import validate_positive
@@ -18,21 +27,18 @@ logger = logging.getLogger(__name__)
 
 
 class NegativeBank:
-    """Generated entity ids for the rows of an index, bounded in size and readable from worker processes.
-
-    One row holds ``num_bands`` hardness bands (easy first) of ``num_slots`` ids each; ``-1`` marks a slot for which
-    nothing was generated, which the sampler fills uniformly. Rows are queries; where the memory option does not allow a
-    row for each query, queries share rows by their group (see ``row_of_query``).
+    """Generated entity ids for queries, bounded in size and readable from worker processes.
 
     :param num_queries: the number of queries
     :param num_bands: the number of hardness bands
-    :param num_slots: the number of ids in each band of a row
+    :param num_sources: the number of sources of each band
+    :param num_slots: the number of ids of each band and source in a row
     :param memory: the upper limit for the ids, in MiB
     :param groups: shape: (num_queries,) the group of each query, by which queries share rows when memory is short.
         Larger numbers of groups than rows are folded.
     """
 
-    #: shape: (num_rows, num_bands, num_slots) int32, in shared memory
+    #: shape: (num_rows, num_bands, num_sources, num_slots) int32, in shared memory
     ids: Tensor
     #: shape: (num_queries,) int32, the row of each query, or None where each query has its own
     row_of_query: Tensor | None
@@ -42,17 +48,17 @@ class NegativeBank:
         *,
         num_queries: int,
         num_bands: int,
+        num_sources: int = 1,
         num_slots: int,
         memory: float,
         groups: LongTensor | None = None,
     ) -> None:
         """Allocate the bank."""
         validate_positive("memory", memory)
-        self.num_bands = num_bands
-        self.num_slots = num_slots
-        max_rows = max(1, int(memory * 2**20) // (4 * num_bands * num_slots))
+        self.num_bands, self.num_sources, self.num_slots = num_bands, num_sources, num_slots
         self.row_of_query = None
         num_rows = num_queries
+        max_rows = self.max_rows(num_ids=self.row_size, memory=memory)
         if num_queries > max_rows:
             if groups is None:
                 groups = torch.arange(num_queries)
@@ -67,9 +73,21 @@ class NegativeBank:
                 memory,
             )
         # one row more, in which nothing is ever written, so that reading needs no case for unknown queries
-        padded = torch.full((num_rows + 1, num_bands, num_slots), -1, dtype=torch.int32).share_memory_()
+        shape = (num_rows + 1, num_bands, num_sources, num_slots)
+        padded = torch.full(shape, -1, dtype=torch.int32).share_memory_()
         self.ids = padded[:-1]
         self._flat = padded.view(-1)
+
+    @staticmethod
+    def max_rows(*, num_ids: int, memory: float) -> int:
+        """Tell how many rows there is room for.
+
+        :param num_ids: the number of ids in a row
+        :param memory: the upper limit, in MiB
+
+        :returns: the number of rows, at least one
+        """
+        return max(1, int(memory * 2**20) // (4 * num_ids))
 
     @property
     def num_rows(self) -> int:
@@ -79,7 +97,7 @@ class NegativeBank:
     @property
     def row_size(self) -> int:
         """The number of ids in a row."""
-        return self.num_bands * self.num_slots
+        return self.num_bands * self.num_sources * self.num_slots
 
     @property
     def shared(self) -> bool:
@@ -89,7 +107,7 @@ class NegativeBank:
     @property
     def filled(self) -> float:
         """The share of rows for which something was generated."""
-        return (self.ids[:, 0, 0] >= 0).float().mean().item()
+        return (self.ids.flatten(start_dim=1) >= 0).any(dim=1).float().mean().item()
 
     def rows(self, queries: LongTensor) -> LongTensor:
         """Translate queries into rows.
@@ -102,19 +120,57 @@ class NegativeBank:
             return self.row_of_query[queries].long()
         return torch.where(queries < 0, self.num_rows, queries)
 
-    def read(self, positions: LongTensor) -> Tensor:
-        """Read ids.
-
-        :param positions: shape: (...) positions, ``row * row_size + band * num_slots + slot``
-
-        :returns: shape: (...) int32 entity ids, -1 for none
-        """
-        return self._flat.take(positions)
-
     def write(self, rows: LongTensor, ids: LongTensor) -> None:
         """Replace rows.
 
         :param rows: shape: (n,) the rows
-        :param ids: shape: (n, num_bands, num_slots) entity ids, -1 for none
+        :param ids: shape: (n, num_bands, num_sources, num_slots) entity ids, -1 for none
         """
         self.ids[rows] = ids.int().cpu()
+
+    def draw(
+        self,
+        queries: LongTensor,
+        *,
+        num_draws: int,
+        band_weights: Sequence[float],
+        source_weights: Sequence[float],
+        turns: LongTensor,
+    ) -> LongTensor:
+        """Draw ids for positives.
+
+        Each positive has one band for each of its queries, drawn by the weights, and begins at a random slot of it.
+        Among its draws, each source has its part, or one draw more where the numbers do not divide.
+
+        :param queries: shape: (num_sides, n) the queries of each positive in the index, -1 for unknown ones
+        :param num_draws: the number of draws for each positive
+        :param band_weights: the weight of each band; they sum to 1
+        :param source_weights: the weight of each source; they sum to 1
+        :param turns: shape: (n, num_draws) which of its queries each draw is for
+
+        :returns: shape: (n, num_draws) int32 entity ids, -1 for none
+        """
+        num_sides, size = queries.shape
+        shape = (num_sides, size)
+        begin = self.rows(queries) * self.row_size
+        if self.num_bands > 1:
+            bands = torch.multinomial(torch.tensor(band_weights), num_sides * size, replacement=True).view(shape)
+            begin += bands * (self.num_sources * self.num_slots)
+        first = torch.randint(self.num_slots, size=shape)
+        # neighbouring slots of one query, one after the other, and from the last one on to the first
+        steps = torch.arange(num_draws).div(num_sides, rounding_mode="floor")
+        if num_sides == 1:
+            begin, slots = begin.T, first.T + steps
+        else:
+            begin, slots = begin.T.gather(1, turns), first.T.gather(1, turns) + steps
+        position = begin + slots % self.num_slots
+        if self.num_sources > 1:
+            position += self._sources(size, num_draws, source_weights) * self.num_slots
+        return self._flat.take(position)
+
+    @staticmethod
+    def _sources(size: int, num_draws: int, weights: Sequence[float]) -> LongTensor:
+        """Let sources take turns, by systematic sampling, shape: (size, num_draws)."""
+        edges: FloatTensor = torch.tensor(weights).cumsum(dim=0)[:-1]
+        phases = (torch.arange(num_draws) + torch.rand(size, 1)) / num_draws
+        return torch.bucketize(phases, edges, right=True)

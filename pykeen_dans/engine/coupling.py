@@ -2,7 +2,8 @@
 
 PyKEEN makes the sampler inside of the data loader, anew for each loader, and gives it nothing but the triples and its
 keyword arguments. The callback is registered before that, so it puts a :class:`Coupling` among these keyword arguments;
-whichever sampler comes first brings the engine to life, all others share it. No global registry is needed.
+whichever sampler comes first brings the engine to life, all others share it. Samplers without a callback find the
+engine of an equal one among the last few that were made, which this module keeps.
 """
 
 from __future__ import annotations
@@ -41,19 +42,25 @@ class Coupling:
         self.progress = progress
         self.engine: GenerationEngine | None = None
         self.curriculum: Curriculum | None = None
+        #: the share of generated negatives that the sampler wants
+        self.share = 0.0
         self.state: CurriculumState | None = None
 
-    def engine_for(self, make: Callable[[], GenerationEngine], *, curriculum: Curriculum) -> GenerationEngine:
+    def engine_for(
+        self, make: Callable[[], GenerationEngine], *, curriculum: Curriculum, share: float
+    ) -> GenerationEngine:
         """Get the engine, made on first use.
 
         :param make: makes the engine
         :param curriculum: the curriculum of the sampler that asks
+        :param share: the share of generated negatives that it wants
 
         :returns: the engine
         """
         if self.engine is None:
             self.engine = make()
             self.curriculum = curriculum
+            self.share = share
             # now, rather than by the first batch or the first refresh: workers are forked later, and epochs are timed
             self.engine.prepare()
             self.advance(self.progress)

@@ -16,17 +16,14 @@ import torch
 from pykeen.typing import FloatTensor, LongTensor
 from torch.nn import functional
 
-from ..bank import QueryIndex
-from ..space.entity_space import EntitySpace
+from ..graph import QueryIndex
+from ..space import EntitySpace
 
 __all__ = [
-    "DEFAULT_MIN_DISTINCT",
     "Diversity",
     "measure_diversity",
 ]
 
-#: The diversity below which a generator counts as collapsed, where nothing else is asked for
-DEFAULT_MIN_DISTINCT = 0.1
 #: The number of entities among which the nearest one is looked for, so that the cost does not grow with the graph
 _POOL = 4096
 
@@ -36,7 +33,7 @@ class Diversity:
     """How diverse a sample of generated vectors is.
 
     :param distinct: the number of distinct entities nearest to generated vectors, as a share of that for known answers
-        of the same queries, at most 1; that of the band in which it is least
+        of the same queries, at most 1; that of the band and source in which it is least
     :param cosine: the mean cosine between two vectors of a band, for different queries; 1 if all are the same
     :param false: the share of vectors to which a known answer of the query is nearest, among a pool of at most 4,096
         entities, so that in larger graphs it is less than among all of them. Decoders mask these.
@@ -74,7 +71,7 @@ class _Pool:
 
 @torch.no_grad()
 def measure_diversity(
-    latent: FloatTensor,
+    vectors: FloatTensor,
     *,
     spaces: Sequence[EntitySpace],
     index: QueryIndex,
@@ -83,8 +80,8 @@ def measure_diversity(
 ) -> Diversity:
     """Measure the diversity of generated vectors.
 
-    :param latent: shape: (n, num_bands, dim) standardised vectors
-    :param spaces: for each band the space of its vectors
+    :param vectors: shape: (n, num_bands, num_sources, dim) standardised vectors
+    :param spaces: for each source the space of its vectors
     :param index: the queries with their known answers
     :param rows: shape: (n,) the positions of the queries in the index
     :param random: the source of randomness, on the CPU
@@ -92,16 +89,15 @@ def measure_diversity(
     :returns: the diversity
     """
     answers = index.sample_answer(rows, random)
-    # bands mostly share a space
-    pools = {key: _Pool(space, answers, random) for key, space in {id(space): space for space in spaces}.items()}
     distinct, cosines, known = [], [], []
-    for band, space in enumerate(spaces):
-        pool = pools[id(space)]
-        nearest = pool.nearest(latent[:, band])
-        distinct.append(min(1.0, len(nearest.unique()) / pool.expected))
-        unit = functional.normalize(latent[:, band], dim=-1)
-        # of all pairs but those of a vector with itself
-        pairs = max(1, len(unit) * (len(unit) - 1))
-        cosines.append((unit.sum(dim=0).pow(2).sum() - unit.pow(2).sum()).item() / pairs)
-        known.append(index.is_answer(rows, nearest).float().mean().item())
+    for source, space in enumerate(spaces):
+        pool = _Pool(space, answers, random)
+        for of_band in vectors[:, :, source].unbind(dim=1):
+            nearest = pool.nearest(of_band)
+            distinct.append(min(1.0, len(nearest.unique()) / pool.expected))
+            unit = functional.normalize(of_band, dim=-1)
+            # of all pairs but those of a vector with itself
+            pairs = max(1, len(unit) * (len(unit) - 1))
+            cosines.append((unit.sum(dim=0).pow(2).sum() - unit.pow(2).sum()).item() / pairs)
+            known.append(index.is_answer(rows, nearest).float().mean().item())
     return Diversity(distinct=min(distinct), cosine=sum(cosines) / len(cosines), false=sum(known) / len(known))

@@ -1,6 +1,7 @@
-"""The engine behind a sampler: spaces, generator, decoder and bank, and the work that is done between epochs.
+"""The engine behind a sampler: generator, decoder and bank, and the work that is done between epochs.
 
-The sampler only reads the bank. Everything that costs time is here, is done in parts, and ends when its budget ends.
+The sampler only reads the bank. Everything that costs time is here, behind one call, is done in parts, and ends when
+its budget ends.
 """
 
 from __future__ import annotations
@@ -8,30 +9,28 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
-from pykeen.typing import LongTensor, MappedTriples
+from pykeen.typing import FloatTensor, LongTensor
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..bank import NegativeBank, QueryIndex
-from ..bank.decoder import decoder_resolver
-from ..generators.base import Budget, FitReport, Generator, World
-from ..graph.difficulty import difficulty_resolver
-from ..graph.reference import ReferenceEmbedding, reference_embedding
-from ..graph.types import EntityTypes
-from ..space.entity_space import EntitySpace, reference_space
-from ..utils.validation import make_by_name
+from ..bank import NegativeBank, SpreadDecoder
+from ..generators import FitReport, Generator
+from ..graph import Graph
+from ..space import EntitySpace, reference_space
+from ..utils.budget import Budget
 from .curriculum import Curriculum, CurriculumState
 from .diversity import Diversity, measure_diversity
-from .settings import EngineSettings
+from .settings import EngineSettings, UpdateBudget
 from .steering import HardnessSteering, rank_percentiles
 
 __all__ = [
     "GenerationEngine",
     "RefreshReport",
+    "UpdateReport",
 ]
 
 if TYPE_CHECKING:
@@ -43,6 +42,10 @@ logger = logging.getLogger(__name__)
 _ALONE_SPREAD = 0.3
 #: The number of queries that are generated for at once
 _CHUNK = 1024
+#: Less than any refresh takes, but enough for one to begin
+_LEAST_SECONDS = 1e-3
+#: The sizes of the samples by which hardness and diversity are measured
+_STEERING_QUERIES, _STEERING_SLOTS, _DIVERSITY_QUERIES = 64, 8, 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,140 +62,167 @@ class RefreshReport:
     empty: float
 
 
+@dataclasses.dataclass(frozen=True)
+class UpdateReport:
+    """What an update of an engine came to.
+
+    :param fit: the training of the generator
+    :param diversity: how diverse its vectors are
+    :param refresh: the refresh of the bank
+    :param metrics: all of it by the names of metrics
+    """
+
+    fit: FitReport
+    diversity: Diversity
+    refresh: RefreshReport
+    metrics: dict[str, float]
+
+
 class GenerationEngine:
     """Generate negatives for the queries of a graph, and keep them in a bank.
 
-    :param mapped_triples: shape: (num_triples, 3) the training triples
-    :param num_entities: the number of entities
-    :param num_relations: the number of relations
+    :param graph: the training triples and what depends on them alone
     :param settings: the options
-    :param make_generator: makes a generator for spaces of the given dimension
+    :param make_generator: makes a generator for spaces of the given dimension, and the given number of bands
     """
 
-    def __init__(
-        self,
-        *,
-        mapped_triples: MappedTriples,
-        num_entities: int,
-        num_relations: int,
-        settings: EngineSettings,
-        make_generator: Callable[..., Generator],
-    ) -> None:
-        """Index the queries and allocate the bank; nothing is trained yet."""
-        self.mapped_triples = mapped_triples
-        self.num_entities = num_entities
-        self.num_relations = num_relations
+    def __init__(self, *, graph: Graph, settings: EngineSettings, make_generator: Callable[..., Generator]) -> None:
+        """Check the options; nothing is made yet that costs time."""
+        self.graph = graph
+        self.index = graph.index
         self.settings = settings
         self.make_generator = make_generator
         self.random = torch.Generator().manual_seed(settings.seed)
-        self.index = QueryIndex(
-            mapped_triples=mapped_triples,
-            num_entities=num_entities,
-            num_relations=num_relations,
-            sides=settings.sides,
+        self.decoder = SpreadDecoder(
+            num_slots=settings.num_slots,
+            min_candidates=settings.min_candidates,
+            masks_known=settings.known_answers == "mask",
         )
-        self.decoder = make_by_name("decoder", decoder_resolver, settings.decoder, settings.decoder_kwargs)
-        self.steering = HardnessSteering(
-            settings.targets,
-            min_spread=min(1.0, max(settings.min_spread, self.decoder.min_candidates / num_entities)),
-            num_levels=settings.num_levels,
-        )
+        min_spread = settings.min_candidates / graph.num_entities
+        # a generator of one dimension tells what does not depend on it, and whether its options are right
+        self._probe = self._make(dim=1, num_bands=len(settings.targets))
+        self.generates = self._probe.generates
+        self.sources, self.ordered = self._probe.sources, self._probe.ordered
+        self.steering = HardnessSteering(settings.targets, num_sources=len(self.sources), min_spread=min_spread)
         self.space: EntitySpace | None = None
         self.generator: Generator | None = None
-        #: the factor of the share of generated negatives, and of the latent loss, below 1 in a collapse
+        #: the factor of the share of generated negatives, and of the loss of vectors, below 1 in a collapse
         self.trust = 1.0
         self._least_trust = 1.0
         #: generated ids that samplers asked for, and those of them that stayed uniform, shared with worker processes
         self._counts = torch.zeros(2, dtype=torch.long).share_memory_()
         self._pending: LongTensor = torch.empty(0, dtype=torch.long)
 
+    def _make(self, *, dim: int, num_bands: int) -> Generator:
+        """Make a generator, reproducibly, and without a trace in the caller's random state."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.settings.seed)
+            return self.make_generator(dim=dim, num_bands=num_bands)
+
     @property
     def num_bands(self) -> int:
-        """The number of bands, over hardness levels, semantic levels and pathways, the last being the fastest axis."""
+        """The number of hardness bands."""
         return len(self.settings.targets)
 
-    @property
-    def num_choices(self) -> int:
-        """The number of bands among which a curriculum chooses, which leaves pathways to take turns."""
-        return self.num_bands // self.settings.num_ways
-
     def state(self, curriculum: Curriculum, progress: float) -> CurriculumState:
-        """Ask a curriculum what it wants of the bands.
+        """Ask a curriculum what it wants of bands and sources.
 
         :param curriculum: the curriculum
         :param progress: the progress of training in [0, 1]
 
         :returns: the state
         """
-        num_levels = self.settings.num_levels
-        return curriculum(
-            progress,
-            num_bands=self.num_choices // num_levels,
-            num_levels=num_levels,
-            preferences=self.settings.preferences,
-        )
-
-    @functools.cached_property
-    def reference(self) -> ReferenceEmbedding:
-        """The pre-trained reference embedding."""
-        return reference_embedding(
-            mapped_triples=self.mapped_triples,
-            num_entities=self.num_entities,
-            num_relations=self.num_relations,
-            **(self.settings.reference_kwargs or {}),
-        )
-
-    @functools.cached_property
-    def world(self) -> World:
-        """What the generator knows of the graph."""
-        difficulty = make_by_name(
-            "difficulty", difficulty_resolver, self.settings.difficulty, self.settings.difficulty_kwargs
-        )
-        # as the reference embedding, these depend on the triples only, so that runs of other seeds find them in the
-        # cache
-        return World(
-            index=self.index,
-            types=EntityTypes.cluster(self.reference.entities, num_types=self.settings.num_types),
-            difficulty=difficulty(
-                mapped_triples=self.mapped_triples,
-                num_entities=self.num_entities,
-                num_relations=self.num_relations,
-            ),
-        )
+        return curriculum(progress, num_bands=self.num_bands, num_sources=len(self.sources), ordered=self.ordered)
 
     @functools.cached_property
     def bank(self) -> NegativeBank:
         """The bank, in which queries share rows by side, relation and type of the kept entity when memory is short."""
-        bank_kwargs: dict[str, Any] = {
-            "num_queries": self.index.num_queries,
-            "num_bands": self.num_bands,
-            "num_slots": self.settings.num_slots,
-            "memory": self.settings.memory,
-        }
-        if 4 * self.index.num_queries * self.num_bands * self.settings.num_slots <= (self.settings.memory * 2**20):
-            return NegativeBank(**bank_kwargs)
-        queries = self.index.select(torch.arange(self.index.num_queries))
-        relation = queries.sides * self.num_relations + queries.relations
-        types = self.world.types
-        return NegativeBank(**bank_kwargs, groups=relation * types.num_types + types.labels[queries.kept])
+        num_queries, settings = self.index.num_queries, self.settings
+        groups = None
+        row_size = self.num_bands * len(self.sources) * settings.num_slots
+        if num_queries > NegativeBank.max_rows(num_ids=row_size, memory=settings.memory):
+            queries = self.index.select(torch.arange(num_queries))
+            types = self.graph.types()
+            relation = queries.sides * self.graph.num_relations + queries.relations
+            groups = relation * types.num_types + types.labels[queries.kept]
+        return NegativeBank(
+            num_queries=num_queries,
+            num_bands=self.num_bands,
+            num_sources=len(self.sources),
+            num_slots=settings.num_slots,
+            memory=settings.memory,
+            groups=groups,
+        )
 
-    def enter(self, space: EntitySpace) -> None:
+    def enter(self, space: EntitySpace) -> Generator:
         """Generate in this space from now on.
 
         :param space: the current entity vectors. The generator is kept while their dimension and device are.
+
+        :returns: the generator
         """
         if self.settings.device is not None:
             space = space.to(self.settings.device)
-        if (
-            self.generator is None
-            or self.space is None
-            or (self.space.dim, self.space.device) != (space.dim, space.device)
-        ):
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self.settings.seed)
-                self.generator = self.make_generator(dim=space.dim)
-            self.generator.to(space.device)
+        known = self.space
+        if self.generator is None or known is None or (known.dim, known.device) != (space.dim, space.device):
+            self.generator = self._make(dim=space.dim, num_bands=self.num_bands).to(space.device)
         self.space = space
+        return self.generator
+
+    def update(
+        self, space: EntitySpace, model: Model | None, budget: UpdateBudget, *, use_tqdm: bool = False
+    ) -> UpdateReport:
+        """Train the generator, hold the hardness of the bands, and refresh a part of the bank.
+
+        :param space: the current entity vectors
+        :param model: the model under training, by which hardness is measured, None to leave it as it is
+        :param budget: how much all of it may cost
+        :param use_tqdm: whether to show a progress bar
+
+        :returns: what it came to
+        """
+        clock = Budget(seconds=budget.seconds)
+        # validation losses are computed in inference mode, in which nothing can be trained
+        with torch.inference_mode(False), torch.enable_grad():
+            self.enter(space)
+            fit = self.fit(
+                Budget(
+                    units=budget.fit_steps,
+                    seconds=None
+                    if budget.fit_steps is not None or budget.seconds is None
+                    else budget.seconds * budget.fit_share,
+                    least=budget.least_fit_steps,
+                )
+            )
+        diversity = self.check()
+        if model is not None:
+            self.steer(model)
+        left = None
+        if budget.refresh_queries is None and budget.seconds is not None:
+            # however short the time is, something is refreshed; the epochs after it pay it back
+            left = max(budget.seconds - clock.elapsed, _LEAST_SECONDS)
+        refresh = self.refresh(Budget(units=budget.refresh_queries, seconds=left), use_tqdm=use_tqdm)
+        return UpdateReport(
+            fit=fit, diversity=diversity, refresh=refresh, metrics=self._metrics(fit, diversity, refresh)
+        )
+
+    def _metrics(self, fit: FitReport, diversity: Diversity, refresh: RefreshReport) -> dict[str, float]:
+        metrics = {
+            **fit.metrics,
+            **diversity.metrics,
+            "fit_steps": fit.steps,
+            "fit_seconds": fit.seconds,
+            "refreshed": refresh.queries,
+            "refresh_seconds": refresh.seconds,
+            "empty": refresh.empty,
+            "filled": self.bank.filled,
+        }
+        for band in range(self.num_bands):
+            for source, name in enumerate(self.sources):
+                suffix = f"{band}_{name}" if len(self.sources) > 1 else f"{band}"
+                metrics[f"percentile_{suffix}"] = self.steering.percentiles[band][source]
+                metrics[f"spread_{suffix}"] = self.steering.spreads[band][source]
+        return metrics
 
     def fit(self, budget: Budget) -> FitReport:
         """Train the generator.
@@ -201,67 +231,48 @@ class GenerationEngine:
 
         :returns: what it came to
         """
-        if self.generator is None or self.space is None:
-            raise ValueError("space is not set: call enter(space) before fit().")
+        generator, space = self._entered()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(torch.randint(2**31, size=(), generator=self.random)))
-            return self.generator.fit(space=self.space, world=self.world, budget=budget, random=self.random)
+            return generator.fit(space=space, graph=self.graph, budget=budget, random=self.random)
+
+    def _entered(self) -> tuple[Generator, EntitySpace]:
+        if self.generator is None or self.space is None:
+            raise ValueError("space is not set: call enter(space), or update(space, ...), before this.")
+        return self.generator, self.space
 
     def generate(self, rows: LongTensor) -> Tensor:
         """Generate vectors for queries, without decoding them.
 
         :param rows: shape: (n,) positions of queries in the index
 
-        :returns: shape: (n, num_bands, ...) vectors in the model's own space
+        :returns: shape: (n, num_bands, num_sources, ...) vectors in the model's own space
         """
-        latent, spaces = self.generate_standardised(rows)
-        return torch.stack([space.restore(latent[:, band]) for band, space in enumerate(spaces)], dim=1)
-
-    def generate_standardised(
-        self, rows: LongTensor, random: torch.Generator | None = None
-    ) -> tuple[Tensor, Sequence[EntitySpace]]:
-        """Generate vectors for queries, as decoders take them.
-
-        :param rows: shape: (n,) positions of queries in the index
-        :param random: the source of randomness, default: the engine's own
-
-        :returns: shape: (n, num_bands, dim) standardised vectors, and the space of each band
-
-        :raises ValueError: if there is no space yet
-        """
-        if self.generator is None or self.space is None:
-            raise ValueError("space is not set: call enter(space) before anything is generated.")
-        queries = self.index.select(rows)
-        latent = self.generator.generate(
-            space=self.space, world=self.world, queries=queries, random=random or self.random
+        generator, space = self._entered()
+        vectors = self._vectors(rows, self.random)
+        return torch.stack(
+            [own.restore(vectors[:, :, source]) for source, own in enumerate(generator.spaces(space))], dim=2
         )
-        return latent, self.generator.spaces(self.space)
+
+    def _vectors(self, rows: LongTensor, random: torch.Generator) -> FloatTensor:
+        """Generate vectors for queries, as the decoder takes them."""
+        generator, space = self._entered()
+        return generator.generate(space=space, graph=self.graph, queries=self.index.select(rows), random=random)
 
     def propose(self, rows: LongTensor) -> LongTensor:
         """Generate negatives for queries.
 
         :param rows: shape: (n,) positions of queries in the index
 
-        :returns: shape: (n, num_bands, num_slots) entity ids, -1 where a query has no candidate
+        :returns: shape: (n, num_bands, num_sources, num_slots) entity ids, -1 where a query has no candidate
         """
-        return self.decode(rows, *self.generate_standardised(rows))
-
-    def decode(self, rows: LongTensor, latent: Tensor, spaces: Sequence[EntitySpace]) -> LongTensor:
-        """Find entities near generated vectors.
-
-        :param rows: shape: (n,) positions of queries in the index
-        :param latent: shape: (n, num_bands, dim) standardised vectors that were generated for them
-        :param spaces: the space of each band
-
-        :returns: shape: (n, num_bands, num_slots) entity ids, -1 where a query has no candidate
-        """
+        generator, space = self._entered()
         return self.decoder(
-            latent,
-            spaces=spaces,
+            self._vectors(rows, self.random),
+            spaces=generator.spaces(space),
             index=self.index,
             rows=rows,
             spreads=self.steering.spreads,
-            num_slots=self.settings.num_slots,
             random=self.random,
         )
 
@@ -303,51 +314,59 @@ class GenerationEngine:
                 bar.update(len(queries))
         return RefreshReport(queries=done, seconds=budget.elapsed, empty=empty / max(done, 1))
 
-    def steer(self, model: Model, *, num_queries: int = 64) -> list[float]:
+    def steer(self, model: Model) -> None:
         """Measure the hardness of each band under the model, and move it towards its target.
 
         :param model: the model under training
-        :param num_queries: the number of queries of the sample
-
-        :returns: the median rank percentile of each band, NaN for one without candidates
         """
-        if self.generator is None:
-            raise ValueError("space is not set: call enter(space) before steer().")
+        generator, _ = self._entered()
         # as often as training sees them
-        rows = self.world.sample_positives(num_queries, self.random)[0].rows
-        slots = torch.randperm(self.settings.num_slots, generator=self.random)[:8]
-        ids = self.propose(rows)[..., slots]
+        queries, _ = self.graph.sample_positives(_STEERING_QUERIES, self.random)
+        slots = torch.randperm(self.settings.num_slots, generator=self.random)[:_STEERING_SLOTS]
+        ids = self.propose(queries.rows)[..., slots]
+        self.steering.update(self.percentiles(model, queries.rows, ids), generator)
+
+    def percentiles(self, model: Model, rows: LongTensor, ids: LongTensor) -> list[list[float]]:
+        """Measure the hardness of ids.
+
+        :param model: the model under training
+        :param rows: shape: (n,) positions of queries in the index
+        :param ids: shape: (n, num_bands, num_sources, k) entity ids, -1 for none
+
+        :returns: for each band and source the median rank percentile, NaN without candidates. The median, since a few
+            candidates that miss by far are harmless, and would hide how hard most of them are.
+        """
         percentiles = rank_percentiles(
             model=model,
             index=self.index,
             queries=self.index.select(rows),
-            candidates=ids.reshape(num_queries, -1),
+            candidates=ids.flatten(start_dim=1),
             random=self.random,
         ).view(ids.shape)
-        # the median: a few candidates that miss by far are harmless, and would hide how hard most of them are
-        measured = percentiles.transpose(0, 1).flatten(start_dim=1).nanmedian(dim=1).values.tolist()
-        self.steering.update(measured, self.generator)
-        return measured
+        of_band: list[list[float]] = (
+            percentiles.permute(1, 2, 0, 3).flatten(start_dim=2).nanmedian(dim=-1).values.tolist()
+        )
+        return of_band
 
-    def check(self, *, num_queries: int = 128) -> Diversity:
+    def check(self) -> Diversity:
         """Measure how diverse what is generated is, and trust the generator accordingly from now on.
-
-        :param num_queries: the number of queries of the sample
 
         :returns: the diversity
         """
+        generator, space = self._entered()
         # always the same sample, and nothing else is drawn differently for it
         random = torch.Generator().manual_seed(self.settings.seed)
-        rows = torch.randint(self.index.num_queries, size=(num_queries,), generator=random)
-        latent, spaces = self.generate_standardised(rows, random)
-        diversity = measure_diversity(latent, spaces=spaces, index=self.index, rows=rows, random=random)
+        rows = torch.randint(self.index.num_queries, size=(_DIVERSITY_QUERIES,), generator=random)
+        diversity = measure_diversity(
+            self._vectors(rows, random), spaces=generator.spaces(space), index=self.index, rows=rows, random=random
+        )
         threshold = self.settings.min_distinct
         trust = min(1.0, diversity.distinct / threshold) if threshold > 0 else 1.0
         if trust < 1.0 <= self._least_trust:
             logger.warning(
                 "The generator has collapsed: its vectors are near to %.1f %% of the entities that true answers are "
-                "near to, less than min_distinct=%s; the share of generated negatives, and the weight of the latent "
-                "loss, is lowered while this is so.",
+                "near to, less than min_distinct=%s; the share of generated negatives, and the weight of the loss of "
+                "vectors, is lowered while this is so.",
                 100 * diversity.distinct,
                 threshold,
             )
@@ -373,11 +392,14 @@ class GenerationEngine:
 
     def reference_space(self) -> EntitySpace:
         """Get the space of the reference embedding."""
-        return reference_space(entities=self.reference.entities, relations=self.reference.relations)
+        reference = self.graph.reference
+        return reference_space(entities=reference.entities, relations=reference.relations)
 
     def prepare(self) -> None:
-        """Make whatever is made once and takes long: the reference embedding, types, difficulty, and the bank."""
-        _ = self.world, self.bank
+        """Make whatever is made once and takes long: what the generator reads of the graph, and the bank."""
+        if self.generates:
+            self._probe.prepare(self.graph)
+            _ = self.bank
 
     def prepare_alone(self, *, fit_steps: int, use_tqdm: bool = True) -> None:
         """Fill the bank in the space of the reference embedding, without any model.
@@ -385,15 +407,13 @@ class GenerationEngine:
         :param fit_steps: the number of training steps of the generator
         :param use_tqdm: whether to show a progress bar
         """
-        self.enter(self.reference_space())
-        report = self.fit(Budget(units=fit_steps))
-        self.check()
+        if not self.generates:
+            return
         self.steering.widen(_ALONE_SPREAD)
-        refreshed = self.refresh(Budget(units=self.bank.num_rows), use_tqdm=use_tqdm)
+        report = self.update(self.reference_space(), None, UpdateBudget(fit_steps=fit_steps), use_tqdm=use_tqdm)
         logger.info(
-            "Fitted the generator in %.1f s (%s) and generated for %d queries in %.1f s.",
-            report.seconds,
-            report.metrics,
-            refreshed.queries,
-            refreshed.seconds,
+            "Fitted the generator in %.1f s and generated for %d queries in %.1f s.",
+            report.fit.seconds,
+            report.refresh.queries,
+            report.refresh.seconds,
         )

@@ -3,46 +3,109 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from class_resolver import HintOrType
-
-from ..bank.decoder import Decoder
-from ..graph.difficulty import Difficulty
-from .diversity import DEFAULT_MIN_DISTINCT
+from ..utils.logs import warn_once
+from ..utils.validation import validate_at_least, validate_choice, validate_positive, validate_share
 
 __all__ = [
     "EngineSettings",
+    "UpdateBudget",
+    "reachable_targets",
 ]
+
+logger = logging.getLogger(__name__)
+
+#: What becomes of known answers
+KNOWN_ANSWERS = ("compete", "mask")
+
+
+def reachable_targets(targets: Sequence[float], *, num_entities: int, min_candidates: int) -> tuple[float, ...]:
+    """Leave out the targets that a graph cannot give.
+
+    The median percentile of the hardest ``min_candidates`` entities is about ``min_candidates / (2 num_entities)``, and
+    neighbouring targets that are less than one entity apart cannot be told apart.
+
+    :param targets: the targets, easy (large) first
+    :param num_entities: the number of entities
+    :param min_candidates: the fewest entities that are drawn from
+
+    :returns: those that are left, at least the easiest
+    """
+    hardest = min_candidates / (2 * num_entities)
+    left = [targets[0]]
+    for target in targets[1:]:
+        if target >= hardest and left[-1] - target >= 1 / num_entities:
+            left.append(target)
+    if len(left) < len(targets):
+        warn_once(
+            logger,
+            "targets=%s: %d entities are too few to tell them apart, so that only %s are used; give fewer targets.",
+            tuple(targets),
+            num_entities,
+            tuple(left),
+        )
+    return tuple(left)
 
 
 @dataclasses.dataclass(frozen=True)
 class EngineSettings:
-    """The options of an engine. They are JSON-able, and documented with the samplers that take them."""
+    """The options of an engine. They are JSON-able, and documented with the samplers that take them.
+
+    :raises ValueError: if one is invalid
+    """
 
     targets: tuple[float, ...]
-    min_spread: float
-    num_slots: int
-    memory: float
-    decoder: HintOrType[Decoder]
-    decoder_kwargs: Mapping[str, Any] | None
-    difficulty: HintOrType[Difficulty]
-    difficulty_kwargs: Mapping[str, Any] | None
-    num_types: int | None
-    reference_kwargs: Mapping[str, Any] | None
-    device: str | None
     sides: tuple[int, ...]
     seed: int
-    #: the number of semantic levels. Bands are pairs of hardness and semantic level, the latter being the faster axis.
-    num_levels: int = 1
-    #: factors of the curriculum's weight of each band, None for all alike
-    preferences: tuple[float, ...] | None = None
-    #: the share of each pathway of the generator; each hardness level has a band, and a target, for each of them
-    way_shares: tuple[float, ...] = (1.0,)
-    min_distinct: float = DEFAULT_MIN_DISTINCT
+    num_slots: int = 16
+    min_candidates: int = 4
+    memory: float = 256.0
+    known_answers: str = "compete"
+    min_distinct: float = 0.1
+    reference_kwargs: Mapping[str, Any] | None = None
+    device: str | None = None
 
-    @property
-    def num_ways(self) -> int:
-        """The number of pathways of the generator."""
-        return len(self.way_shares)
+    def __post_init__(self) -> None:
+        """Check the options."""
+        targets = list(self.targets)
+        if not targets or targets != sorted(targets, reverse=True) or any(not 0 < target <= 0.5 for target in targets):
+            raise ValueError(
+                f"targets={self.targets} must be rank percentiles in (0, 0.5], one for each band, the easiest "
+                f"(largest) first, for example (0.3, 0.2, 0.1)."
+            )
+        validate_at_least("num_slots", self.num_slots, 1)
+        validate_at_least("min_candidates", self.min_candidates, 1)
+        validate_positive("memory", self.memory)
+        validate_choice("known_answers", self.known_answers, KNOWN_ANSWERS)
+        validate_share("min_distinct", self.min_distinct)
+
+    def on(self, num_entities: int) -> EngineSettings:
+        """Leave out the targets that a graph cannot give, see :func:`reachable_targets`.
+
+        :param num_entities: the number of entities
+
+        :returns: the options that are left
+        """
+        targets = reachable_targets(self.targets, num_entities=num_entities, min_candidates=self.min_candidates)
+        return dataclasses.replace(self, targets=targets)
+
+
+@dataclasses.dataclass(frozen=True)
+class UpdateBudget:
+    """How much one update of an engine may cost, in seconds, or in counts of what is done.
+
+    :param seconds: the wall time. It does not end what is counted.
+    :param fit_share: the part of this time that goes into training the generator, in [0, 1]
+    :param least_fit_steps: the number of its training steps however little time there is
+    :param fit_steps: the number of its training steps, instead of a time
+    :param refresh_queries: the number of queries that are generated for, instead of a time
+    """
+
+    seconds: float | None = None
+    fit_share: float = 0.4
+    least_fit_steps: int = 0
+    fit_steps: int | None = None
+    refresh_queries: int | None = None

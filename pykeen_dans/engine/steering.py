@@ -2,9 +2,11 @@
 
 What counts as hard is a *rank percentile under the model under training*: the share of all entities that the model
 scores higher than the candidate. A fixed number of nearest entities is right for a graph of two thousand entities and
-ruinous for one of fifteen thousand, and a fixed spread grows easier as the model sharpens. So the percentile of each
-hardness band is measured at each refresh on a sample of queries, and the spread of the decoder, then the timestep of
-the band, are moved towards the target. This loop is our own; the papers fix a timestep and hope.
+ruinous for one of fifteen thousand, and a fixed spread grows easier as the model sharpens. So the median percentile of
+each hardness band is measured at each update on a sample of queries, and the spread of the decoder, then the means of
+the generator itself, are moved towards the target. This loop is our own; the papers fix a timestep and hope.
+
+Bands keep their distance: neighbours differ in their spreads by the part that their targets differ by at least.
 """
 
 from __future__ import annotations
@@ -17,10 +19,9 @@ from typing import TYPE_CHECKING
 import torch
 from pykeen.typing import FloatTensor, LongTensor
 
-from ..bank import HEAD, TAIL, QueryBatch, QueryIndex
-from ..generators.base import Generator
+from ..generators import Generator
+from ..graph import HEAD, TAIL, QueryBatch, QueryIndex
 from ..utils.models import evaluating
-from ..utils.validation import validate_between
 
 __all__ = [
     "HardnessSteering",
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: The largest number of scores that are computed at once
+_MAX_SCORES = 2**18
+#: The smallest distance of neighbouring bands, as a ratio of their spreads
+_LEAST_RATIO = 1.1
+
 
 def score_candidates(model: Model, queries: QueryBatch, candidates: LongTensor) -> FloatTensor:
     """Score candidate entities by the model under training, in evaluation mode.
@@ -44,20 +50,20 @@ def score_candidates(model: Model, queries: QueryBatch, candidates: LongTensor) 
     :returns: shape: (n, k) scores on the CPU, higher for more plausible
     """
     scores = torch.empty(candidates.shape)
+    chunk = max(1, _MAX_SCORES // max(1, candidates.shape[1]))
     with evaluating(model):
         for side in (HEAD, TAIL):
-            (chosen,) = (queries.sides == side).nonzero(as_tuple=True)
-            if len(chosen) == 0:
-                continue
-            kept, relations, entities = (
-                x[chosen].to(model.device) for x in (queries.kept, queries.relations, candidates)
-            )
-            result = (
-                model.score_t(torch.stack([kept, relations], dim=-1), tails=entities)
-                if side == TAIL
-                else model.score_h(torch.stack([relations, kept], dim=-1), heads=entities)
-            )
-            scores[chosen] = result.float().cpu()
+            (of_side,) = (queries.sides == side).nonzero(as_tuple=True)
+            for chosen in of_side.split(chunk):
+                kept, relations, entities = (
+                    x[chosen].to(model.device) for x in (queries.kept, queries.relations, candidates)
+                )
+                result = (
+                    model.score_t(torch.stack([kept, relations], dim=-1), tails=entities)
+                    if side == TAIL
+                    else model.score_h(torch.stack([relations, kept], dim=-1), heads=entities)
+                )
+                scores[chosen] = result.float().cpu()
     return scores
 
 
@@ -95,73 +101,96 @@ def rank_percentiles(
 
 
 class HardnessSteering:
-    """Hold each band at its target percentile, by the spread of the decoder and the timestep of the generator.
+    """Hold each band at its target percentile, by the spread of the decoder and the means of the generator.
 
-    :param targets: the wanted mean rank percentile of each band, easy (large) first
+    :param targets: the wanted median rank percentile of each band, easy (large) first
+    :param num_sources: the number of sources of each band
     :param min_spread: the smallest spread, as a share of all entities. The few nearest entities of each query, pushed
         down again and again, harm a model, so that hardness beyond this spread has to come from the generator.
     :param gain: the exponent with which the ratio of target and measurement acts on the spread. 1 jumps at once to what
         a proportional law says, smaller values are calmer.
     :param tolerance: a band whose ratio is within this factor is left alone
-    :param num_levels: the number of semantic levels, the faster axis of the bands. The order of targets is checked for
-        each of them.
     """
 
-    #: for each band the share of all entities, the nearest ones, from which candidates are drawn
-    spreads: list[float]
-    #: the last measured mean percentiles, None before the first measurement
-    measured: list[float] | None
+    #: for each band and source the share of all entities, the nearest ones, from which candidates are drawn
+    spreads: list[list[float]]
+    #: for each band and source the last median percentile, NaN before it was measured
+    percentiles: list[list[float]]
 
     def __init__(
         self,
         targets: Sequence[float],
         *,
-        min_spread: float = 0.1,
+        num_sources: int = 1,
+        min_spread: float = 0.0,
         gain: float = 0.5,
         tolerance: float = 1.1,
-        num_levels: int = 1,
     ) -> None:
         """Initialise with the spreads that would be right if nearness were plausibility."""
-        of_levels = [list(targets[level::num_levels]) for level in range(num_levels)]
-        if any(not of_level or of_level != sorted(of_level, reverse=True) for of_level in of_levels) or any(
-            not 0 < target <= 0.5 for target in targets
-        ):
-            raise ValueError(
-                f"targets={tuple(targets)} must be rank percentiles in (0, 0.5], one for each band, the easiest "
-                f"(largest) first, for example (0.3, 0.1, 0.05, 0.02)."
-            )
         self.targets = tuple(targets)
-        self.min_spread = validate_between("min_spread", min_spread, 1e-4, 1.0)
+        self.min_spread = min(1.0, min_spread)
         self.gain = gain
         self.tolerance = tolerance
-        # a uniform draw from the best share s has a mean percentile of s / 2
-        self.spreads = [self._clip(2 * target) for target in targets]
-        self.measured = None
-
-    def _clip(self, spread: float) -> float:
-        return min(1.0, max(self.min_spread, spread))
+        # a uniform draw from the best share s has a median percentile of s / 2
+        self.spreads = [[max(self.min_spread, min(1.0, 2 * target))] * num_sources for target in targets]
+        self.percentiles = [[math.nan] * num_sources for _ in targets]
 
     def widen(self, spread: float) -> None:
         """Draw all bands from at least this share of all entities.
 
         :param spread: the share
         """
-        self.spreads = [max(spread, current) for current in self.spreads]
+        self.spreads = [[max(spread, current) for current in of_band] for of_band in self.spreads]
 
-    def update(self, measured: Sequence[float], generator: Generator) -> None:
+    def _room(self, band: int, source: int) -> tuple[float, float]:
+        """Tell the smallest and the largest spread that neighbours leave to a band."""
+        low, high = self.min_spread, 1.0
+        if band + 1 < len(self.targets):
+            low = max(low, _LEAST_RATIO * self.spreads[band + 1][source])
+        if band > 0:
+            high = min(high, self.spreads[band - 1][source] / _LEAST_RATIO)
+        return min(low, 1.0), max(high, self.min_spread)
+
+    def update(self, measured: Sequence[Sequence[float]], generator: Generator) -> None:
         """Move towards the targets.
 
-        :param measured: the mean percentile of each band, NaN for a band that could not be measured
-        :param generator: the generator, whose timesteps are moved where the spread has come to its limit
+        :param measured: for each band and source the median percentile, NaN where it could not be measured
+        :param generator: the generator, which is made harder or easier where the spread has come to its limit
         """
-        self.measured = list(measured)
-        for band, (target, value) in enumerate(zip(self.targets, measured, strict=True)):
-            if math.isnan(value):
-                continue
-            ratio = target / max(value, 1e-3)
-            if 1 / self.tolerance < ratio < self.tolerance:
-                continue
-            spread = self._clip(self.spreads[band] * ratio**self.gain)
-            if spread == self.spreads[band]:
-                generator.adjust_hardness(band, harder=ratio < 1)
-            self.spreads[band] = spread
+        self.percentiles = [list(of_band) for of_band in measured]
+        # the hardest first, so that easier ones find room above it
+        for band in reversed(range(len(self.targets))):
+            for source, value in enumerate(measured[band]):
+                if not math.isnan(value):
+                    self._move(band, source, self.targets[band] / max(value, 1e-3), generator)
+
+    def _move(self, band: int, source: int, ratio: float, generator: Generator) -> None:
+        """Move one band.
+
+        :param band: the band
+        :param source: the source
+        :param ratio: the target in relation to the measurement, below 1 for what is to become harder
+        :param generator: the generator
+        """
+        if 1 / self.tolerance < ratio < self.tolerance:
+            return
+        low, high = self._room(band, source)
+        current = self.spreads[band][source]
+        wanted = min(max(high, low), max(low, current * ratio**self.gain))
+        if math.isclose(wanted, current):
+            generator.adjust_hardness(band, source, harder=ratio < 1)
+        self.spreads[band][source] = wanted
+
+    def unheld(self, *, tolerance: float = 1 / 3) -> list[tuple[int, int]]:
+        """Tell which bands are off their targets.
+
+        :param tolerance: the largest distance from the target, as a part of it
+
+        :returns: pairs of band and source
+        """
+        return [
+            (band, source)
+            for band, (target, of_band) in enumerate(zip(self.targets, self.percentiles, strict=True))
+            for source, value in enumerate(of_band)
+            if abs(value - target) > tolerance * target
+        ]

@@ -17,8 +17,6 @@ from pykeen.typing import FloatTensor, LongTensor
 from torch import nn
 from torch.nn import functional
 
-from ..utils.validation import validate_at_least, validate_share
-
 __all__ = [
     "Condition",
     "ConditionEncoder",
@@ -34,7 +32,8 @@ class Condition:
     :param query: shape: (n, dim) the combined vector of kept entity and relation
     :param kept: shape: (n, dim) the vector of the kept entity
     :param type: shape: (n, dim) the centroid of the type that is to be generated
-    :param relation: shape: (n,) the relation with the side, ``side * num_relations + relation``
+    :param relation: shape: (n,) the relation
+    :param side: shape: (n,) the side that is to be filled, 0 for the head and 1 for the tail
     :param difficulty: shape: (n,) the difficulty of the entity that is restored, in (0, 1)
     :param modality: in which of the denoiser's modalities all of these vectors are
     """
@@ -43,6 +42,7 @@ class Condition:
     kept: FloatTensor
     type: FloatTensor
     relation: LongTensor
+    side: LongTensor
     difficulty: FloatTensor
     modality: int = 0
 
@@ -96,7 +96,7 @@ class ConditionEncoder(nn.Module):
 
         :returns: shape: (n, hidden_dim)
         """
-        relation = 2 * self.num_relations * condition.modality + condition.relation
+        relation = (2 * condition.modality + condition.side) * self.num_relations + condition.relation
         hidden = self.project(condition.features) + self.relation(relation)
         if self.modality is not None:
             hidden = hidden + self.modality.weight[condition.modality]
@@ -108,7 +108,7 @@ class ConditionEncoder(nn.Module):
 
 
 class DenoisingNetwork(nn.Module, ABC):
-    """A network that predicts the noise in vectors."""
+    """A network that tells signal from noise, given a condition."""
 
     #: Whether the condition is used at all
     conditioned: bool
@@ -124,18 +124,18 @@ class DenoisingNetwork(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x: FloatTensor, timesteps: LongTensor, encoded: tuple[FloatTensor, FloatTensor]) -> FloatTensor:
-        """Predict noise.
+        """Predict.
 
         :param x: shape: (n, dim) noisy vectors
         :param timesteps: shape: (n,) or () their timesteps
         :param encoded: the encoded condition, from :meth:`encode`
 
-        :returns: shape: (n, dim) the predicted noise
+        :returns: shape: (n, dim) what is predicted
         """
 
 
 class Denoiser(DenoisingNetwork):
-    """Predict the noise in a vector.
+    """Correct the estimate of a noise-free vector, in units of its standard deviation.
 
     :param dim: the dimension of the entity space
     :param num_relations: the number of relations
@@ -162,11 +162,10 @@ class Denoiser(DenoisingNetwork):
         conditioned: bool = True,
         num_modalities: int = 1,
     ) -> None:
-        """Initialise the denoiser, so that it predicts no noise at first."""
+        """Initialise the denoiser, so that it corrects nothing at first."""
         super().__init__()
-        validate_share("condition_dropout", condition_dropout)
-        self.num_blocks = validate_at_least("num_blocks", num_blocks, 1)
-        self.hidden_dim = validate_at_least("hidden_dim", hidden_dim, 2)
+        self.num_blocks = num_blocks
+        self.hidden_dim = hidden_dim
         if hidden_dim % 2:
             raise ValueError(f"hidden_dim={hidden_dim} is odd; choose an even number, e.g. {hidden_dim + 1}.")
         self.conditioned = conditioned
@@ -209,13 +208,13 @@ class Denoiser(DenoisingNetwork):
         timesteps: LongTensor,
         encoded: tuple[FloatTensor, FloatTensor],
     ) -> FloatTensor:
-        """Predict noise.
+        """Predict a correction.
 
         :param x: shape: (n, dim) noisy vectors
         :param timesteps: shape: (n,) or () their timesteps
         :param encoded: the encoded condition, from :meth:`encode`
 
-        :returns: shape: (n, dim) the predicted noise
+        :returns: shape: (n, dim) the correction
         """
         film_condition, condition = encoded
         time = self.film_time(functional.silu(self.time(self.timesteps[timesteps])))

@@ -5,11 +5,11 @@ With $\bar\alpha_t$ the share of signal at timestep $t$, a vector is noised to $
 the reverse chain passes on its way are the negatives: early, noisy ones are easy, late ones hard.
 
 Two choices are ours. The network is preconditioned: it only corrects the estimate of $x_0$ by the closed-form
-conditional Gaussian of :mod:`pykeen_dans.generators.gaussian`, in units of its standard deviation, so that a few
-dozen steps between two epochs are enough. And sampling takes a few strided deterministic steps (DDIM; Song et al.,
-2021) that contain the bands; the full ancestral chain can be selected.
+conditional Gaussian of :mod:`pykeen_dans.generators.gaussian`, in units of its standard deviation, so that few steps
+between two epochs are of use. And sampling takes a few strided deterministic steps (DDIM; Song et al., 2021) that
+contain the bands; the full ancestral chain can be selected.
 
-A chain knows no optimiser, so that several chains, each in a space of its own, may share one denoiser.
+A process knows no optimiser, so that several of them, each in a space of its own, may share one denoiser.
 """
 
 from __future__ import annotations
@@ -17,60 +17,80 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
-from class_resolver import HintOrType, OptionalKwargs
 from pykeen.typing import FloatTensor, LongTensor
 from torch import nn
 
-from ..bank import QueryBatch
+from ..graph import Graph, QueryBatch
 from ..space.entity_space import EntitySpace
-from ..utils.validation import make_by_name, validate_at_least, validate_bands, validate_choice
-from .base import World
 from .denoiser import Condition, DenoisingNetwork
-from .gaussian import GaussianPrior
-from .schedule import NoiseSchedule, add_noise, ddim_step, ddpm_step, noise_schedule_resolver, strided_timesteps
+from .gaussian import ConditionalGaussian
+from .schedule import NoiseSchedule, add_noise, ddim_step, ddpm_step, strided_timesteps
 
 __all__ = [
-    "DiffusionChain",
+    "DiffusionLosses",
+    "DiffusionProcess",
     "EncodedCondition",
+    "Surroundings",
 ]
 
-#: The number of positives to which the Gaussian prior is fitted
-_PRIOR_SAMPLES = 4096
+#: The number of positives to which the conditional Gaussian is fitted, and by which it is seen whether that pays
+_FIT_SAMPLES, _CHECK_SAMPLES = 4096, 512
 #: Where few entities have a place in a space, at most this many times more positives are drawn to find enough of them
 _MAX_OVERDRAW = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Surroundings:
+    """What a process is told of entities beside their vectors, for one round of training or generation.
+
+    :param types: shape: (num_entities,) the type of each entity
+    :param centroids: shape: (num_types, dim) the centroids of all types
+    :param difficulty: shape: (num_entities,) the difficulty of each entity, in (0, 1)
+    """
+
+    types: LongTensor
+    centroids: FloatTensor
+    difficulty: FloatTensor
 
 
 @dataclasses.dataclass(frozen=True)
 class EncodedCondition:
     """A condition, encoded once for all steps of a chain.
 
-    :param film: the modulation of the denoiser's blocks, shape: (n, 2 * hidden_dim * num_blocks)
-    :param encoded: the encoding of the condition, shape: (n, hidden_dim)
-    :param mean: what the Gaussian prior expects, shape: (n, dim)
+    :param network: what the denoiser makes of it
+    :param mean: shape: (n, dim) what the conditional Gaussian expects
     """
 
-    film: FloatTensor
-    encoded: FloatTensor
+    network: tuple[FloatTensor, FloatTensor]
     mean: FloatTensor
 
 
-class DiffusionChain(nn.Module):
+@dataclasses.dataclass(frozen=True)
+class DiffusionLosses:
+    """The losses of a batch of positives.
+
+    :param loss: shape: () what is trained on, with a gradient
+    :param noise: shape: () the distance of the predicted from the true noise
+    :param ridge: shape: () the same without the network, by the conditional Gaussian alone
+    """
+
+    loss: FloatTensor
+    noise: FloatTensor
+    ridge: FloatTensor
+
+
+class DiffusionProcess(nn.Module):
     """Noise and restore the vectors of one space.
 
     :param dim: the dimension of the space
-    :param denoiser: the network, which other chains may share
-    :param modality: which of the denoiser's modalities this space is
-    :param bands: the timesteps of the hardness bands, easy (large) first
-    :param num_timesteps: the number of timesteps $T$
-    :param num_steps: the number of denoising steps from noise to the hardest band; ignored by ``sampling="ddpm"``
+    :param denoiser: the network, which other processes may share
     :param schedule: the noise schedule
-    :param schedule_kwargs: its parameters
-    :param sampling: ``"ddim"`` for strided deterministic steps, ``"ddpm"`` for all steps of the ancestral chain
-    :param loss: ``"l2"`` or ``"l1"`` distance between noise and predicted noise
-    :param batch_size: the number of positives in a training step
+    :param bands: the timesteps of the hardness bands, easy (large) first
+    :param modality: which of the denoiser's modalities this space is
+    :param num_steps: the number of denoising steps from noise to the hardest band, None for the ancestral chain
+    :param noise_loss: ``"l2"`` or ``"l1"`` distance between noise and predicted noise
     """
 
     def __init__(
@@ -78,50 +98,31 @@ class DiffusionChain(nn.Module):
         *,
         dim: int,
         denoiser: DenoisingNetwork,
+        schedule: NoiseSchedule,
+        bands: Sequence[int],
         modality: int = 0,
-        bands: Sequence[int] = (25, 18, 12, 6),
-        num_timesteps: int = 50,
-        num_steps: int = 4,
-        schedule: HintOrType[NoiseSchedule] = None,
-        schedule_kwargs: OptionalKwargs = None,
-        sampling: Literal["ddim", "ddpm"] = "ddim",
-        loss: Literal["l2", "l1"] = "l2",
-        batch_size: int = 512,
+        num_steps: int | None = 4,
+        noise_loss: str = "l2",
     ) -> None:
-        """Initialise the chain."""
+        """Initialise the process."""
         super().__init__()
-        validate_choice("sampling", sampling, ("ddim", "ddpm"))
-        validate_choice("loss", loss, ("l2", "l1"))
-        self.bands = list(validate_bands("bands", bands, num_timesteps))
-        self.num_bands = len(self.bands)
-        self.num_timesteps = num_timesteps
-        self.num_steps = validate_at_least("num_steps", num_steps, 1)
-        self.sampling = sampling
-        self.loss = loss
-        self.batch_size = validate_at_least("batch_size", batch_size, 1)
-        self.modality = modality
-        self.schedule = make_by_name(
-            "schedule", noise_schedule_resolver, schedule, {**(schedule_kwargs or {}), "num_timesteps": num_timesteps}
-        )
-        self.prior = GaussianPrior(num_features=3 * dim + 1, dim=dim)
         self.denoiser = denoiser
+        self.schedule = schedule
+        self.bands = list(bands)
+        self.modality = modality
+        self.num_steps = num_steps
+        self.noise_loss = noise_loss
+        self.gaussian = ConditionalGaussian(num_features=3 * dim + 1, dim=dim)
 
     def condition(
-        self,
-        *,
-        space: EntitySpace,
-        world: World,
-        queries: QueryBatch,
-        answers: LongTensor,
-        centroids: FloatTensor,
+        self, *, space: EntitySpace, queries: QueryBatch, answers: LongTensor, surroundings: Surroundings
     ) -> Condition:
         """Gather what the denoiser is told about queries.
 
         :param space: the current entity vectors
-        :param world: what is known of the graph
         :param queries: n queries
         :param answers: shape: (n,) an answer of each, whose type and difficulty are taken
-        :param centroids: shape: (num_types, dim) the centroids of all types
+        :param surroundings: types and difficulty of entities
 
         :returns: the condition
         """
@@ -130,9 +131,10 @@ class DiffusionChain(nn.Module):
         return Condition(
             query=space.queries(kept, relations, sides),
             kept=space.vectors[kept],
-            type=centroids[world.types.labels[answers].to(device)],
-            relation=sides * world.index.num_relations + relations,
-            difficulty=world.difficulty[answers].to(device),
+            type=surroundings.centroids[surroundings.types[answers].to(device)],
+            relation=relations,
+            side=sides,
+            difficulty=surroundings.difficulty[answers].to(device),
             modality=self.modality,
         )
 
@@ -143,9 +145,13 @@ class DiffusionChain(nn.Module):
 
         :returns: its encoding
         """
-        film, encoded = self.denoiser.encode(condition)
-        features = condition.features if self.denoiser.conditioned else torch.zeros_like(condition.features)
-        return EncodedCondition(film=film, encoded=encoded, mean=self.prior.mean(features))
+        return EncodedCondition(
+            network=self.denoiser.encode(condition), mean=self.gaussian.mean(self._features(condition))
+        )
+
+    def _features(self, condition: Condition) -> FloatTensor:
+        """Tell the features of conditions, shape: (n, 3 * dim + 1), zeros where they are not to be used."""
+        return condition.features if self.denoiser.conditioned else torch.zeros_like(condition.features)
 
     def predict_start(
         self, x: FloatTensor, timesteps: LongTensor, abar: FloatTensor, condition: EncodedCondition
@@ -157,11 +163,11 @@ class DiffusionChain(nn.Module):
         :param abar: shape: (n, 1) the share of signal of each
         :param condition: the encoded condition
 
-        :returns: the prediction, that of the Gaussian prior alone, and the standard deviation of the latter, each of
-            shape: (n, dim)
+        :returns: the prediction, that of the conditional Gaussian alone, and the standard deviation of the latter, each
+            of shape: (n, dim)
         """
-        estimate, deviation = self.prior.estimate(x, condition.mean, abar)
-        correction = self.denoiser(x, timesteps, (condition.film, condition.encoded))
+        estimate, deviation = self.gaussian.estimate(x, condition.mean, abar)
+        correction = self.denoiser(x, timesteps, condition.network)
         return estimate + deviation * correction, estimate, deviation
 
     def predict_noise(
@@ -179,60 +185,62 @@ class DiffusionChain(nn.Module):
         start, _, _ = self.predict_start(x, timesteps, abar, condition)
         return (x - abar.sqrt() * start) / (1 - abar).sqrt()
 
-    def fit_prior(self, *, space: EntitySpace, world: World, centroids: FloatTensor, random: torch.Generator) -> None:
-        """Fit the Gaussian prior to the current vectors, where there is a condition that it could use.
+    def fit_gaussian(
+        self, *, space: EntitySpace, graph: Graph, surroundings: Surroundings, random: torch.Generator
+    ) -> bool:
+        """Fit the conditional Gaussian to the current vectors, where that pays.
 
         :param space: the current entity vectors
-        :param world: what is known of the graph
-        :param centroids: shape: (num_types, dim) the centroids of all types
+        :param graph: what is known of the graph
+        :param surroundings: types and difficulty of entities
         :param random: the source of randomness, on the CPU
+
+        :returns: whether it was fitted
         """
-        if self.denoiser.conditioned:
-            condition, x0 = self._positives(_PRIOR_SAMPLES, space, world, centroids, random)
-            if len(x0):
-                self.prior.fit(condition.features, x0)
+        condition, x0 = self.positives(_CHECK_SAMPLES, space, graph, surroundings, random)
+        if len(x0) == 0 or not self.gaussian.is_outdated(self._features(condition), x0):
+            return False
+        condition, x0 = self.positives(_FIT_SAMPLES, space, graph, surroundings, random)
+        self.gaussian.fit(self._features(condition), x0)
+        return True
 
-    def _positives(
-        self, size: int, space: EntitySpace, world: World, centroids: FloatTensor, random: torch.Generator
+    def positives(
+        self, size: int, space: EntitySpace, graph: Graph, surroundings: Surroundings, random: torch.Generator
     ) -> tuple[Condition, FloatTensor]:
-        """Draw positives, and return their conditions and the vectors that are to be restored.
+        """Draw positives, as often as they occur in training.
 
-        Answers without a place in the space are left out, so that there may be fewer than asked for.
+        :param size: how many. There may be fewer, since answers without a place in the space are left out.
+        :param space: the current entity vectors
+        :param graph: what is known of the graph
+        :param surroundings: types and difficulty of entities
+        :param random: the source of randomness, on the CPU
+
+        :returns: their conditions, and shape: (n, dim) the vectors that are to be restored
         """
         overdraw = min(_MAX_OVERDRAW, math.ceil(space.num_entities / max(1, space.num_members)))
-        queries, answers = world.sample_positives(size * overdraw, random)
+        queries, answers = graph.sample_positives(size * overdraw, random)
         if space.members is not None:
-            (chosen,) = torch.isin(answers, space.members).nonzero(as_tuple=True)
-            chosen = chosen[:size]
-            queries, answers = world.index.select(queries.rows[chosen]), answers[chosen]
-        condition = self.condition(space=space, world=world, queries=queries, answers=answers, centroids=centroids)
+            chosen = torch.isin(answers, space.members).nonzero(as_tuple=True)[0][:size]
+            queries, answers = graph.index.select(queries.rows[chosen]), answers[chosen]
+        condition = self.condition(space=space, queries=queries, answers=answers, surroundings=surroundings)
         return condition, space.vectors[answers.to(space.device)]
 
-    def training_loss(
-        self, *, space: EntitySpace, world: World, centroids: FloatTensor, random: torch.Generator
-    ) -> tuple[FloatTensor, FloatTensor] | None:
-        """Compute the loss of a batch of positives.
+    def losses(self, condition: Condition, x0: FloatTensor, random: torch.Generator) -> DiffusionLosses:
+        """Compute the losses of a batch of positives.
 
-        :param space: the current entity vectors
-        :param world: what is known of the graph
-        :param centroids: shape: (num_types, dim) the centroids of all types
-        :param random: the source of randomness for the batch and its noise, on the CPU
+        :param condition: their conditions
+        :param x0: shape: (n, dim) the vectors that are to be restored
+        :param random: the source of randomness for timesteps and noise, on the CPU
 
-        :returns: the loss, with a gradient, and the error of the predicted noise, without one; None where no positive
-            has a place in the space
+        :returns: the losses
         """
-        condition, x0 = self._positives(self.batch_size, space, world, centroids, random)
-        if len(x0) == 0:
-            return None
-        timesteps = torch.randint(1, self.num_timesteps + 1, size=(len(x0),), generator=random).to(space.device)
-        noise = torch.randn(x0.shape, generator=random).to(space.device)
+        timesteps = torch.randint(1, self.schedule.num_timesteps + 1, size=(len(x0),), generator=random).to(x0.device)
+        noise = torch.randn(x0.shape, generator=random).to(x0.device)
         abar = self.schedule.alpha_bars(condition.difficulty).gather(1, timesteps[:, None])
         x_t = add_noise(x0, noise, abar)
-        with torch.enable_grad():
-            error, noise_error = self._errors(x_t, x0, noise, timesteps, abar, self.encode(condition))
-            return self._distance(error), self._distance(noise_error.detach())
+        return self._losses(x_t, x0, noise, timesteps, abar, self.encode(condition))
 
-    def _errors(
+    def _losses(
         self,
         x_t: FloatTensor,
         x0: FloatTensor,
@@ -240,59 +248,56 @@ class DiffusionChain(nn.Module):
         timesteps: LongTensor,
         abar: FloatTensor,
         condition: EncodedCondition,
-    ) -> tuple[FloatTensor, FloatTensor]:
-        """Compute the error that is trained on, and that of the predicted noise, both of shape: (n, dim)."""
-        start, _, deviation = self.predict_start(x_t, timesteps, abar, condition)
-        error = start - x0
-        # the error of the noise is a multiple of this one, by a factor that is tiny where noise prevails; in units of
-        # what the prior leaves open all timesteps teach alike
-        return error / deviation, error * (abar / (1 - abar)).sqrt()
+    ) -> DiffusionLosses:
+        start, estimate, deviation = self.predict_start(x_t, timesteps, abar, condition)
+        # the error of the noise is a multiple of that of the vectors, by a factor that is tiny where noise prevails; in
+        # units of what the Gaussian leaves open all timesteps teach alike
+        of_noise = (abar / (1 - abar)).sqrt()
+        return DiffusionLosses(
+            loss=self.distance((start - x0) / deviation),
+            noise=self.distance((start - x0).detach() * of_noise),
+            ridge=self.distance((estimate - x0) * of_noise),
+        )
 
-    def _distance(self, error: FloatTensor) -> FloatTensor:
-        return error.abs().mean() if self.loss == "l1" else error.pow(2).mean()
+    def distance(self, error: FloatTensor) -> FloatTensor:
+        """Tell the size of errors, shape: ()."""
+        return error.abs().mean() if self.noise_loss == "l1" else error.pow(2).mean()
 
-    @torch.no_grad()
     def generate(
         self,
         *,
         space: EntitySpace,
-        world: World,
         queries: QueryBatch,
+        answers: LongTensor,
+        surroundings: Surroundings,
         random: torch.Generator,
     ) -> FloatTensor:
         """Run the reverse process and keep the vectors at the bands.
 
         :param space: the current entity vectors
-        :param world: what is known of the graph
         :param queries: n queries
+        :param answers: shape: (n,) an answer of each, whose type and difficulty are taken
+        :param surroundings: types and difficulty of entities
         :param random: the source of randomness, on the CPU
 
         :returns: shape: (n, num_bands, dim) standardised vectors, the easiest band first
         """
-        self.eval()
-        answers = world.index.sample_answer(queries.rows, random)
-        condition = self.condition(
-            space=space,
-            world=world,
-            queries=queries,
-            answers=answers,
-            centroids=world.types.centroids(space.vectors),
-        )
+        condition = self.condition(space=space, queries=queries, answers=answers, surroundings=surroundings)
         encoded = self.encode(condition)
         abars = self.schedule.alpha_bars(condition.difficulty)
+        last = self.schedule.num_timesteps
         steps = (
-            list(range(self.num_timesteps, min(self.bands) - 1, -1))
-            if self.sampling == "ddpm"
-            else strided_timesteps(self.num_timesteps, self.bands, self.num_steps)
+            list(range(last, min(self.bands) - 1, -1))
+            if self.num_steps is None
+            else strided_timesteps(last, self.bands, self.num_steps)
         )
         x = torch.randn((len(queries), space.dim), generator=random).to(space.device)
         found: dict[int, FloatTensor] = {}
         for current, following in zip(steps, [*steps[1:], None], strict=True):
             if current in self.bands:
                 found[current] = self._kept(x, abars[:, current, None])
-            if following is None:
-                break
-            x = self._step(x, current, following, abars, encoded, random)
+            if following is not None:
+                x = self._step(x, current, following, abars, encoded, random)
         return torch.stack([found[band] for band in self.bands], dim=1)
 
     def _kept(self, x: FloatTensor, abar: FloatTensor) -> FloatTensor:
@@ -308,16 +313,14 @@ class DiffusionChain(nn.Module):
         encoded: EncodedCondition,
         random: torch.Generator,
     ) -> FloatTensor:
-        abar = abars[:, current, None]
-        timestep = torch.tensor(current, device=x.device)
-        predicted = self.predict_noise(x, timestep, abar, encoded)
-        following_abar = abars[:, following, None]
-        if self.sampling == "ddim":
-            return ddim_step(x, predicted, abar, following_abar)[0]
+        abar, following_abar = abars[:, current, None], abars[:, following, None]
+        predicted = self.predict_noise(x, torch.tensor(current, device=x.device), abar, encoded)
+        if self.num_steps is not None:
+            return ddim_step(x, predicted, abar, following_abar)
         noise = torch.randn(x.shape, generator=random).to(x.device)
-        return ddpm_step(x, predicted, abar, following_abar, noise=noise)[0]
+        return ddpm_step(x, predicted, abar, following_abar, noise=noise)
 
-    def adjust_hardness(self, band: int, harder: bool) -> bool:
+    def adjust_hardness(self, band: int, *, harder: bool) -> bool:
         """Move the timestep of a band by one, within the room that its neighbours leave.
 
         :param band: the band
@@ -326,8 +329,8 @@ class DiffusionChain(nn.Module):
         :returns: whether there was room
         """
         wanted = self.bands[band] + (-1 if harder else 1)
-        lower = self.bands[band + 1] if band + 1 < self.num_bands else 0
-        upper = self.bands[band - 1] if band > 0 else self.num_timesteps + 1
+        lower = self.bands[band + 1] if band + 1 < len(self.bands) else 0
+        upper = self.bands[band - 1] if band > 0 else self.schedule.num_timesteps + 1
         if not lower < wanted < upper:
             return False
         self.bands[band] = wanted

@@ -24,6 +24,8 @@ __all__ = [
 SLOPE = 0.2
 #: The number of hidden layers of a pathway
 _NUM_LAYERS = 2
+#: The width of the modulating networks
+_FILM_DIM = 100
 #: How far an output may be from the mean at first, in standard deviations; hardly an entity lies further out
 _OUTPUT_SCALE = 3.0
 
@@ -94,10 +96,9 @@ class PathwayNetwork(nn.Module):
     :param residual: whether the network's output is added to the prior, rather than taken by itself as in the paper.
         Its last layer then begins with zeros, so that the fakes are the priors at first (our choice).
     :param film: whether to modulate the hidden layers; without it, this is the paper's ablation of FiLM
-    :param film_dim: the width of the modulating networks
     """
 
-    def __init__(self, *, dim: int, residual: bool, film: bool = True, film_dim: int = 100) -> None:
+    def __init__(self, *, dim: int, residual: bool, film: bool = True) -> None:
         """Initialise the network."""
         super().__init__()
         self.residual = residual
@@ -110,7 +111,7 @@ class PathwayNetwork(nn.Module):
         self.output_scale = nn.Parameter(torch.full((dim,), _OUTPUT_SCALE))
         # last, so that a network without modulation begins with the same weights as one with it
         self.films = nn.ModuleList(
-            FeatureModulation(dim=dim, hidden_dim=film_dim) for _ in range(_NUM_LAYERS if film else 0)
+            FeatureModulation(dim=dim, hidden_dim=_FILM_DIM) for _ in range(_NUM_LAYERS if film else 0)
         )
 
     def forward(self, prior: FloatTensor, condition: FloatTensor) -> tuple[FloatTensor, FloatTensor]:

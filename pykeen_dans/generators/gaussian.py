@@ -1,10 +1,10 @@
-r"""The linear-Gaussian part of the denoiser, refitted in closed form.
+r"""What a query tells of its answer by linear regression, refitted in closed form.
 
-Between two epochs there is time for a dozen gradient steps, while the model under training moves all of its vectors. So
+Between two epochs there is time for a few gradient steps, while the model under training moves all of its vectors. So
 whatever can be known without gradient steps is not left to them: given its condition $c$, an entity vector is taken to
 be $x_0 \sim N(W c, s^2)$, with $W$ from a ridge regression over some thousand positives and $s^2$ from its residuals.
-The best estimate of $x_0$ from a noisy $x_t$ then has a closed form, which the network only has to correct. This is our
-choice; without conditions or before the first fit it is the estimate for standard normal vectors.
+The best estimate of $x_0$ from a noisy $x_t$ then has a closed form, which a network only has to correct. This is our
+choice; before the first fit it is the estimate for standard normal vectors.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ from pykeen.typing import FloatTensor
 from torch import nn
 
 __all__ = [
-    "GaussianPrior",
+    "ConditionalGaussian",
 ]
 
 #: The weight of the ridge, relative to the number of samples
 _RIDGE = 0.01
 #: Variances do not fall below this, so that a perfectly predictable dimension still gets some noise
 _MINIMUM_VARIANCE = 0.05
+#: The regression is done anew where its squared error has grown by this factor since it was fitted
+_WORSE = 1.05
 
 
-class GaussianPrior(nn.Module):
+class ConditionalGaussian(nn.Module):
     """The conditional distribution of entity vectors, as a linear function of the condition with Gaussian residuals.
 
     :param num_features: the number of features of a condition
@@ -38,6 +40,8 @@ class GaussianPrior(nn.Module):
         super().__init__()
         self.register_buffer("weight", torch.zeros(num_features, dim))
         self.register_buffer("variance", torch.ones(dim))
+        #: the squared error when it was last fitted, on the positives that it was fitted to
+        self.error = torch.inf
 
     def fit(self, features: FloatTensor, target: FloatTensor) -> None:
         """Fit weight and variance by ridge regression.
@@ -49,7 +53,19 @@ class GaussianPrior(nn.Module):
         gram = features.T @ features
         gram.diagonal().add_(_RIDGE * num_samples)
         self.weight.copy_(torch.linalg.solve(gram, features.T @ target))
-        self.variance.copy_((target - features @ self.weight).pow(2).mean(dim=0).clamp(_MINIMUM_VARIANCE, 1.0))
+        residual = (target - features @ self.weight).pow(2).mean(dim=0)
+        self.variance.copy_(residual.clamp(_MINIMUM_VARIANCE, 1.0))
+        self.error = residual.mean().item()
+
+    def is_outdated(self, features: FloatTensor, target: FloatTensor) -> bool:
+        """Tell whether a new fit would pay, since vectors have moved.
+
+        :param features: shape: (n, num_features) the conditions of some positives
+        :param target: shape: (n, dim) their vectors
+
+        :returns: whether the error on them is clearly larger than that of the last fit
+        """
+        return (target - self.mean(features)).pow(2).mean().item() > _WORSE * self.error
 
     def mean(self, features: FloatTensor) -> FloatTensor:
         """Predict the vectors.

@@ -18,8 +18,8 @@ import torch
 from pykeen.sampling import NegativeSampler
 from pykeen.typing import BoolTensor, FloatTensor, LongTensor, MappedTriples
 
-from ..bank import HEAD, TAIL, QueryIndex
 from ..engine.steering import rank_percentiles
+from ..graph import HEAD, TAIL, QueryIndex
 from ..sampling.base import GeneratedNegativeSampler
 from ..sampling.filtering import ExactFilterer
 from ..utils.randomness import reproducible
@@ -208,6 +208,11 @@ def _fill(positives: MappedTriples, side: int, entities: LongTensor) -> MappedTr
     return triples
 
 
+def _num_bands(sampler: GeneratedNegativeSampler) -> int:
+    """Tell how many bands there are to look at, none where nothing is generated."""
+    return sampler.engine.num_bands if sampler.engine.generates else 0
+
+
 def _bank_ids(sampler: GeneratedNegativeSampler, positives: MappedTriples, side: int) -> LongTensor:
     """Read what the bank holds for positives.
 
@@ -215,12 +220,13 @@ def _bank_ids(sampler: GeneratedNegativeSampler, positives: MappedTriples, side:
     :param positives: shape: (n, 3) positives
     :param side: the side to fill
 
-    :returns: shape: (n, num_bands, num_slots) the ids that training may draw, -1 for none
+    :returns: shape: (n, num_bands, num_ids) the ids of all sources that training may draw, -1 for none
     """
     index, bank = sampler.engine.index, sampler.engine.bank
     query = index.find(_kept(positives, side), positives[:, 1], side)
-    ids = bank.ids[bank.rows(query.clamp(min=0))].long()
-    if bank.shared:
+    ids = bank.ids[bank.rows(query.clamp(min=0))].long().flatten(start_dim=2)
+    ids[ids == positives[:, 0 if side == HEAD else 2, None, None]] = -1
+    if bank.shared and sampler.engine.settings.known_answers == "mask":
         # queries share rows, so that known answers are left out when negatives are drawn
         ids[index.is_answer(query[:, None, None].expand(ids.shape).contiguous(), ids)] = -1
     ids[query < 0] = -1
@@ -296,7 +302,7 @@ def _describe_bands(
 ) -> tuple[NegativeStatistics, ...]:
     """Describe what the bank holds for positives, band by band."""
     bands = []
-    for band in range(sampler.engine.num_bands):
+    for band in range(_num_bands(sampler)):
         triples, entities, percentiles = [], [], []
         for side in sampler.sides:
             ids = _bank_ids(sampler, positives, side)[:, band]
@@ -344,7 +350,7 @@ def negatives_table(
     rows = []
     for side in sampler.sides:
         ids = _bank_ids(sampler, positives, side)
-        for band in range(sampler.engine.num_bands):
+        for band in range(_num_bands(sampler)):
             chosen = torch.full((len(positives), per_band), -1)
             for number, row in enumerate(ids[:, band]):
                 distinct = row[row >= 0].unique()

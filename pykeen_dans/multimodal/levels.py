@@ -21,7 +21,8 @@ import torch
 from pykeen.typing import BoolTensor, FloatTensor
 from torch import Tensor
 
-from ..space.entity_space import EntitySpace, real_view
+from ..space import EntitySpace, real_view
+from ..utils.storage import content_key
 
 __all__ = [
     "FeatureProjection",
@@ -85,8 +86,9 @@ class SemanticLevel:
         self.projection = projection
 
     def __repr__(self) -> str:
-        """Tell the name alone; what samplers without a callback are told apart by is the content of the features."""
-        return f"{type(self).__name__}({self.name!r})"
+        """Tell name and content, by which samplers without a callback are told apart."""
+        content = None if self.projection is None else content_key(features=self.projection.features)
+        return f"{type(self).__name__}({self.name!r}, {content})"
 
     def space(self, structural: EntitySpace, *, standardised: bool = True) -> EntitySpace:
         """Make the space of this level.

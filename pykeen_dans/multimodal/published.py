@@ -19,18 +19,26 @@ state, and gradients of the generator's loss reach the model under training.
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 from pykeen.typing import FloatTensor, LongTensor
 from torch import nn
 
+from ..generators import generator_resolver
 from ..generators.denoiser import Condition, DenoisingNetwork, timestep_embedding
-from ..generators.diffusion_process import DiffusionChain, EncodedCondition
-from ..utils.validation import validate_at_least
+from ..generators.diffusion_process import DiffusionLosses, DiffusionProcess, EncodedCondition
+from .generator import HierarchicalGenerator
 
 __all__ = [
     "ConcatenatedDenoiser",
-    "PublishedChain",
+    "PublishedHierarchicalGenerator",
+    "PublishedProcess",
 ]
+
+
+#: The timesteps of the published code
+_BANDS = (25, 12, 6, 5)
 
 
 class ConcatenatedDenoiser(DenoisingNetwork):
@@ -48,7 +56,7 @@ class ConcatenatedDenoiser(DenoisingNetwork):
     def __init__(self, *, dim: int, num_timesteps: int, hidden_dim: int | None = None) -> None:
         """Initialise the network as PyTorch does by default."""
         super().__init__()
-        hidden_dim = dim if hidden_dim is None else validate_at_least("hidden_dim", hidden_dim, 2)
+        hidden_dim = dim if hidden_dim is None else hidden_dim
         # sines and cosines come in pairs
         time_dim = hidden_dim + hidden_dim % 2
         self.register_buffer("timesteps", timestep_embedding(num_timesteps, time_dim))
@@ -67,24 +75,24 @@ class ConcatenatedDenoiser(DenoisingNetwork):
         return condition.query, condition.query[:, :0]
 
     def forward(self, x: FloatTensor, timesteps: LongTensor, encoded: tuple[FloatTensor, FloatTensor]) -> FloatTensor:
-        """Predict noise, see :meth:`DenoisingNetwork.forward`."""
+        """Predict the noise, see :meth:`DenoisingNetwork.forward`."""
         query, _ = encoded
         time = self.time(self.timesteps[timesteps]).expand(len(x), -1)
         prediction: FloatTensor = self.body(torch.cat([x, time, query], dim=-1))
         return prediction
 
 
-class PublishedChain(DiffusionChain):
+class PublishedProcess(DiffusionProcess):
     """The published diffusion process, always with all steps of the ancestral chain."""
 
     def predict_noise(
         self, x: FloatTensor, timesteps: LongTensor, abar: FloatTensor, condition: EncodedCondition
     ) -> FloatTensor:
-        """Predict the noise by the network alone, see :meth:`DiffusionChain.predict_noise`."""
-        prediction: FloatTensor = self.denoiser(x, timesteps, (condition.film, condition.encoded))
+        """Predict the noise by the network alone, see :meth:`DiffusionProcess.predict_noise`."""
+        prediction: FloatTensor = self.denoiser(x, timesteps, condition.network)
         return prediction
 
-    def _errors(
+    def _losses(
         self,
         x_t: FloatTensor,
         x0: FloatTensor,
@@ -92,9 +100,11 @@ class PublishedChain(DiffusionChain):
         timesteps: LongTensor,
         abar: FloatTensor,
         condition: EncodedCondition,
-    ) -> tuple[FloatTensor, FloatTensor]:
-        error = self.predict_noise(x_t, timesteps, abar, condition) - noise
-        return error, error
+    ) -> DiffusionLosses:
+        loss = self.distance(self.predict_noise(x_t, timesteps, abar, condition) - noise)
+        estimate, _ = self.gaussian.estimate(x_t, condition.mean, abar)
+        ridge = (estimate - x0) * (abar / (1 - abar)).sqrt()
+        return DiffusionLosses(loss=loss, noise=loss.detach(), ridge=self.distance(ridge))
 
     def _kept(self, x: FloatTensor, abar: FloatTensor) -> FloatTensor:
         return x
@@ -116,3 +126,42 @@ class PublishedChain(DiffusionChain):
         if following == 0:
             return mean
         return mean + beta.sqrt() * torch.randn(x.shape, generator=random).to(x.device)
+
+
+class PublishedHierarchicalGenerator(HierarchicalGenerator):
+    """The published configuration, by its name ``"published-hierarchical"``.
+
+    Its fifth band, the restored vector itself, has the weight 0 in the published code, and is left out.
+
+    :param dim: the dimension of the spaces
+    :param num_relations: the number of relations
+    :param num_bands: the number of hardness bands, of which the published code has four
+    :param kwargs: as for :class:`HierarchicalGenerator`, the values of the published code by default
+    """
+
+    standardised: ClassVar[bool] = False
+    process_cls: ClassVar[type[DiffusionProcess]] = PublishedProcess
+    warm_up_steps = 1
+    max_norm = float("inf")
+
+    def __init__(self, *, dim: int, num_relations: int, num_bands: int = 4, **kwargs: Any) -> None:
+        """Initialise the generator."""
+        published = {
+            "bands": _BANDS[:num_bands],
+            "num_steps": None,
+            "noise_loss": "l1",
+            "beta_global": 0.02,
+            "hidden_dim": max(2, dim),
+        }
+        super().__init__(dim=dim, num_relations=num_relations, num_bands=num_bands, **{**published, **kwargs})
+
+    def make_denoiser(self, num_modalities: int = 1) -> DenoisingNetwork:
+        """Make the published network."""
+        return ConcatenatedDenoiser(
+            dim=self.dim,
+            num_timesteps=self.schedule.num_timesteps,
+            hidden_dim=int(self.network_options["hidden_dim"]),
+        )
+
+
+generator_resolver.register(PublishedHierarchicalGenerator)

@@ -34,7 +34,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 #: Changes when the same texts and options are to give other features, so that files of older versions are not used
-_VERSION = 1
+_VERSION = 2
 
 #: Dimensions whose singular value is smaller than this part of the largest one hold nothing
 _SMALLEST = 1e-5
@@ -199,7 +199,8 @@ def encode_texts(
         options=dict(instance.key),
         version=_VERSION,
     )
-    encoded = cached_tensors("text", key, lambda: {"features": instance.encode(documents)})["features"]
+    shapes = {"features": (len(documents), None)}
+    encoded = cached_tensors("text", key, lambda: {"features": instance.encode(documents)}, shapes=shapes)["features"]
     features = torch.zeros(len(texts), encoded.shape[1])
     features[torch.tensor(present)] = functional.normalize(encoded, dim=-1) * encoded.shape[1] ** 0.5
     return features

@@ -1,14 +1,13 @@
 """The common base of samplers whose negatives are generated: draw, mix, and nothing about networks.
 
 A batch is made in three moves, none of which runs a network. All negatives are drawn uniformly, heads and tails in
-turn. For a share of them, the ids are then read from the bank: one search for the queries of the positives, and one
-gather. Where the bank has nothing, the uniform draw stays.
+turn. For a share of them, the ids are then drawn from the bank: one search for the queries of the positives, and one
+gather. Where the bank has nothing, or the positive itself, the uniform draw stays.
 """
 
 from __future__ import annotations
 
 import functools
-import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
@@ -19,33 +18,31 @@ from pykeen.sampling import NegativeSampler
 from pykeen.sampling.filtering import Filterer
 from pykeen.typing import LABEL_HEAD, LABEL_TAIL, BoolTensor, LongTensor, MappedTriples, Target
 
-from ..bank import HEAD, TAIL
-from ..bank.decoder import Decoder
 from ..engine.coupling import Coupling, alone_engine, take_over
 from ..engine.curriculum import Curriculum, CurriculumState, curriculum_resolver
-from ..engine.diversity import DEFAULT_MIN_DISTINCT
 from ..engine.engine import GenerationEngine
 from ..engine.settings import EngineSettings
-from ..generators.base import Generator
-from ..graph.difficulty import Difficulty, difficulty_resolver
+from ..generators import Generator, generator_resolver
+from ..graph import HEAD, TAIL, Graph
 from ..utils.frames import num_epochs_of_training
 from ..utils.storage import content_key
-from ..utils.validation import make_by_name, validate_at_least, validate_device, validate_positive, validate_share
-from .reading import ReadingPlan, reading_plan, validate_way_shares
+from ..utils.validation import (
+    make_by_name,
+    validate_at_least,
+    validate_device,
+    validate_keywords,
+    validate_share,
+)
 
 __all__ = [
     "GeneratedNegativeSampler",
 ]
 
-logger = logging.getLogger(__name__)
-
 #: The number of epochs after which the curriculum ends where there is nothing to tell it
 _HORIZON = 50
-#: The share of generated negatives at the easy and at the hard end without a callback. A bank that is never refreshed
-#: is pushed down again and again, so that it is used half as much.
-_ALONE_SHARE = (0.25, 0.0)
-#: The resolution of band weights: each band gets its share of a table of about this many entries
-_TABLE_SIZE = 4096
+#: What the generator's constructor is given by the engine
+_OF_ENGINE = ("dim", "num_relations", "num_bands")
+_SIDES: Mapping[str, int] = {LABEL_HEAD: HEAD, LABEL_TAIL: TAIL}
 
 
 class GeneratedNegativeSampler(NegativeSampler):
@@ -54,27 +51,29 @@ class GeneratedNegativeSampler(NegativeSampler):
     :param mapped_triples: shape: (num_triples, 3) the training triples
     :param num_entities: the number of entities, default: inferred from the triples
     :param num_relations: the number of relations, default: inferred from the triples
-    :param num_negs_per_pos: the number of negatives for each positive
-    :param filtered: whether to mask negatives that are training triples. Generated ones never are, uniform ones may be.
+    :param num_negs_per_pos: the number of negatives for each positive, default: 1
+    :param filtered: whether to mask negatives that are training triples
     :param filterer: the filterer for ``filtered``
     :param filterer_kwargs: its parameters
-    :param corruption_scheme: the sides to corrupt, among ``"head"`` and ``"tail"``
-    :param curriculum: the curriculum, see :data:`pykeen_dans.engine.curriculum.curriculum_resolver`
-    :param curriculum_kwargs: its parameters, for example the ``share`` of generated negatives, whose default without a
-        callback is half of what it is with one
-    :param targets: the target rank percentile of each hardness band under the live model, easy first
-    :param min_spread: the smallest share of all entities, those nearest to a generated vector, that is drawn from
-    :param min_distinct: the diversity of what is generated, in [0, 1], below which a generator counts as collapsed and
-        the share of generated negatives (and the weight of the callback's latent loss) is lowered in proportion, see
-        :mod:`pykeen_dans.engine.diversity`. 0 never does that.
-    :param num_slots: the number of ids kept for each query and band
+    :param corruption_scheme: the sides to corrupt, among ``"head"`` and ``"tail"``, default: both
+    :param generator: the generator, by its name in :data:`pykeen_dans.generators.generator_resolver`: ``"diffusion"``,
+        ``"two-way-gan"``, ``"hierarchical"``, ``"prior"``, ``"ridge"``, or ``"uniform"`` for none
+    :param generator_kwargs: its parameters, see the class of the generator
+    :param share: the share of generated negatives, in [0, 1]; the others are uniform
+    :param curriculum: how the mix of hardness bands changes over training: ``"linear"``, ``"exponential"``,
+        ``"constant"`` or ``"reversed"``, see :mod:`pykeen_dans.engine.curriculum`
+    :param curriculum_kwargs: its parameters
+    :param targets: the target rank percentile of each hardness band under the live model, easy first. Those that a
+        graph of few entities cannot give are left out.
+    :param num_slots: the number of ids that are kept for each query, band and source
+    :param min_candidates: the fewest entities, those nearest to a generated vector, that ids are drawn from
     :param memory: the upper limit of the bank, in MiB
-    :param decoder: the decoder, see :data:`pykeen_dans.bank.decoder.decoder_resolver`
-    :param decoder_kwargs: its parameters
-    :param difficulty: the difficulty of entities, see :data:`pykeen_dans.graph.difficulty.difficulty_resolver`
-    :param difficulty_kwargs: its parameters
-    :param num_types: the number of entity types, default: see :func:`pykeen_dans.graph.types.default_num_types`
-    :param reference_kwargs: parameters of :func:`pykeen_dans.graph.reference.reference_embedding`
+    :param known_answers: whether other known answers of a query may be among its negatives (``"compete"``) or never are
+        (``"mask"``). The positive itself is never drawn.
+    :param min_distinct: the diversity of what is generated, in [0, 1], below which a generator counts as collapsed and
+        is used less in proportion, see :mod:`pykeen_dans.engine.diversity`. 0 never does that.
+    :param reference_kwargs: parameters of :func:`pykeen_dans.graph.reference.reference_embedding`, by which entities
+        have types and difficulty, and in whose space negatives are generated without a callback
     :param fit_steps: the number of training steps of the generator when there is no callback
     :param horizon: the number of epochs after which the curriculum ends when there is no callback to tell, default:
         those of the training, or 50 outside of one
@@ -82,55 +81,45 @@ class GeneratedNegativeSampler(NegativeSampler):
         the CPU where there is no callback
     :param random_state: the seed of all that is generated, default: the one that torch was last given
     :param coupling: set by :class:`pykeen_dans.training.callback.CurriculumTrainingCallback`
-    :param generator_options: what the generator's constructor takes beside the sizes
-    :param num_levels: the number of semantic levels. There are this many targets for each hardness band in turn.
-    :param preferences: factors of the curriculum's weights, one for each target, default: all alike
-    :param content: a hash of what the options refer to, by which samplers without a callback are told apart
-    :param way_shares: for each pathway of the generator its share of the generated negatives, default: equal shares.
-        Each hardness band is there once for each pathway.
-    :param num_ways: the number of pathways of the generator
 
     :raises ValueError: if an argument is invalid
     """
 
-    #: The class of the generator: all in which the samplers of this plugin differ, beside their spaces
-    generator_cls: ClassVar[type[Generator]]
+    hpo_default: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        **NegativeSampler.hpo_default,
+        "share": {"type": float, "low": 0.0, "high": 1.0, "q": 0.125},
+        "curriculum": {"type": "categorical", "choices": ["linear", "exponential", "constant", "reversed"]},
+        "num_slots": {"type": int, "low": 4, "high": 7, "scale": "power_two"},  # [16, 128]
+    }
 
     def __init__(
         self,
         *,
         mapped_triples: MappedTriples,
-        num_entities: int | None,
-        num_relations: int | None,
-        num_negs_per_pos: int | None,
-        filtered: bool,
-        filterer: HintOrType[Filterer],
-        filterer_kwargs: Mapping[str, Any] | None,
-        corruption_scheme: Collection[Target] | None,
-        curriculum: HintOrType[Curriculum],
-        curriculum_kwargs: Mapping[str, Any] | None,
-        targets: Sequence[float],
-        min_spread: float,
-        num_slots: int,
-        memory: float,
-        decoder: HintOrType[Decoder],
-        decoder_kwargs: Mapping[str, Any] | None,
-        difficulty: HintOrType[Difficulty],
-        difficulty_kwargs: Mapping[str, Any] | None,
-        num_types: int | None,
-        reference_kwargs: Mapping[str, Any] | None,
-        fit_steps: int,
-        horizon: int | None,
-        device: str | None,
-        random_state: int | None,
-        coupling: Coupling | None,
-        generator_options: Mapping[str, Any],
-        num_levels: int = 1,
-        preferences: Sequence[float] | None = None,
-        content: str = "",
-        min_distinct: float = DEFAULT_MIN_DISTINCT,
-        way_shares: Sequence[float] | None = None,
-        num_ways: int = 1,
+        num_entities: int | None = None,
+        num_relations: int | None = None,
+        num_negs_per_pos: int | None = None,
+        filtered: bool = False,
+        filterer: HintOrType[Filterer] = None,
+        filterer_kwargs: Mapping[str, Any] | None = None,
+        corruption_scheme: Collection[Target] | None = None,
+        generator: HintOrType[Generator] = "diffusion",
+        generator_kwargs: Mapping[str, Any] | None = None,
+        share: float = 0.25,
+        curriculum: HintOrType[Curriculum] = None,
+        curriculum_kwargs: Mapping[str, Any] | None = None,
+        targets: Sequence[float] = (0.28, 0.21, 0.14, 0.07),
+        num_slots: int = 16,
+        min_candidates: int = 4,
+        memory: float = 256.0,
+        known_answers: str = "compete",
+        min_distinct: float = 0.1,
+        reference_kwargs: Mapping[str, Any] | None = None,
+        fit_steps: int = 500,
+        horizon: int | None = None,
+        device: str | None = None,
+        random_state: int | None = None,
+        coupling: Coupling | None = None,
     ) -> None:
         """Initialise the sampler, and without a coupling fill its bank."""
         if mapped_triples.shape[0] == 0:
@@ -145,75 +134,65 @@ class GeneratedNegativeSampler(NegativeSampler):
             filterer_kwargs=filterer_kwargs,
         )
         validate_at_least("num_negs_per_pos", self.num_negs_per_pos, 1)
-        validate_at_least("num_slots", num_slots, 1)
-        validate_at_least("fit_steps", fit_steps, 0)
-        validate_positive("memory", memory)
-        if num_types is not None:
-            validate_at_least("num_types", num_types, 1)
         if self.num_entities < 2:
             raise ValueError(
                 f"num_entities={self.num_entities}: nothing can replace the only entity; at least 2 are needed."
             )
+        self.share = validate_share("share", share)
         self.sides = _validate_corruption_scheme(corruption_scheme)
-        if horizon is None:
-            horizon = num_epochs_of_training() or _HORIZON
-        self.horizon = validate_at_least("horizon", horizon, 1)
-        if coupling is None:
-            curriculum_kwargs = {"share": _ALONE_SHARE, **(curriculum_kwargs or {})}
-        self.num_triples = mapped_triples.shape[0]
-        self.way_shares = validate_way_shares("way_shares", way_shares, num_ways=num_ways)
         self.curriculum = make_by_name("curriculum", curriculum_resolver, curriculum, curriculum_kwargs)
+        self.horizon = validate_at_least("horizon", horizon or num_epochs_of_training() or _HORIZON, 1)
+        self.num_triples = mapped_triples.shape[0]
+        #: the number of positives seen, in shared memory, so that worker processes advance it too
+        self.num_seen = torch.zeros((), dtype=torch.long).share_memory_()
+        self._turns: tuple[LongTensor, BoolTensor] | None = None
         settings = EngineSettings(
-            targets=tuple(target for target in targets for _ in range(num_ways)),
-            way_shares=self.way_shares,
-            min_distinct=validate_share("min_distinct", min_distinct),
-            min_spread=min_spread,
+            targets=tuple(targets),
             num_slots=num_slots,
+            min_candidates=min_candidates,
             memory=memory,
-            decoder=decoder,
-            decoder_kwargs=decoder_kwargs,
-            difficulty=difficulty,
-            difficulty_kwargs=difficulty_kwargs,
-            num_types=num_types,
+            known_answers=known_answers,
+            min_distinct=min_distinct,
             reference_kwargs=reference_kwargs,
             device=None if device is None else str(validate_device("device", device)),
             sides=self.sides,
-            # the seed that torch was last given stays the same from one data loader to the next
-            seed=torch.initial_seed() % 2**31 if random_state is None else random_state,
-            num_levels=num_levels,
-            preferences=None if preferences is None else tuple(preferences),
-        )
-        #: the number of positives seen, in shared memory, so that worker processes advance it too
-        self.num_seen = torch.zeros((), dtype=torch.long).share_memory_()
-        self._turns: BoolTensor | None = None
-        self._tiled: ReadingPlan | None = None
-        self._table: tuple[CurriculumState, int, LongTensor] | None = None
+            seed=_validate_random_state(random_state),
+        ).on(self.num_entities)
         self.coupling = coupling
-        make_generator = functools.partial(self.generator_cls, num_relations=self.num_relations, **generator_options)
-        # for their checks alone: both are made for use when their space is known, which may be an epoch later
-        make_by_name("difficulty", difficulty_resolver, difficulty, difficulty_kwargs)
-        with torch.random.fork_rng(devices=[]):
-            make_generator(dim=1)
-        make = functools.partial(
-            GenerationEngine,
+        self.engine = self._make_engine(
+            mapped_triples, settings, generator, generator_kwargs, validate_at_least("fit_steps", fit_steps, 0)
+        )
+
+    def _make_engine(
+        self,
+        mapped_triples: MappedTriples,
+        settings: EngineSettings,
+        generator: HintOrType[Generator],
+        generator_kwargs: Mapping[str, Any] | None,
+        fit_steps: int,
+    ) -> GenerationEngine:
+        """Make the engine, or share that of other samplers."""
+        cls = validate_keywords("generator", generator_resolver, generator, generator_kwargs, reserved=_OF_ENGINE)
+        graph = Graph(
             mapped_triples=mapped_triples,
             num_entities=self.num_entities,
             num_relations=self.num_relations,
-            settings=settings,
-            make_generator=make_generator,
+            sides=settings.sides,
+            reference_kwargs=settings.reference_kwargs,
         )
-        # PyKEEN's validation loss makes its data loader in inference mode, in which nothing can be trained
-        with torch.inference_mode(False):
-            if coupling is not None:
-                self.engine = coupling.engine_for(make, curriculum=self.curriculum)
-                return
-            key = content_key(
-                triples=mapped_triples,
-                num_entities=self.num_entities,
-                num_relations=self.num_relations,
-                options=repr((type(self), settings, dict(generator_options), fit_steps, content)),
-            )
-            self.engine = alone_engine(key, make, fit_steps=fit_steps)
+        make = functools.partial(
+            GenerationEngine,
+            graph=graph,
+            settings=settings,
+            make_generator=functools.partial(cls, num_relations=self.num_relations, **(generator_kwargs or {})),
+        )
+        if self.coupling is not None:
+            return self.coupling.engine_for(make, curriculum=self.curriculum, share=self.share)
+        key = content_key(
+            triples=mapped_triples,
+            options=repr((cls, settings, self.num_entities, self.num_relations, generator_kwargs, fit_steps)),
+        )
+        return alone_engine(key, make, fit_steps=fit_steps)
 
     def couple(self, coupling: Coupling) -> Coupling:
         """Couple a sampler that exists already, by which its engine follows a callback from now on.
@@ -222,7 +201,7 @@ class GeneratedNegativeSampler(NegativeSampler):
 
         :returns: the coupling
         """
-        coupling.engine_for(lambda: take_over(self.engine), curriculum=self.curriculum)
+        coupling.engine_for(lambda: take_over(self.engine), curriculum=self.curriculum, share=self.share)
         self.coupling = coupling
         return coupling
 
@@ -231,45 +210,25 @@ class GeneratedNegativeSampler(NegativeSampler):
         """What the curriculum asks for at the moment."""
         if self.coupling is not None and self.coupling.state is not None:
             return self.coupling.state
-        progress = self.num_seen.item() / (self.num_triples * self.horizon)
-        # the table of band weights is built once an epoch, not once a batch
-        epoch = math.floor(progress * self.horizon) / self.horizon
-        return self.engine.state(self.curriculum, epoch)
+        return self.engine.state(self.curriculum, self.num_seen.item() / (self.num_triples * self.horizon))
 
-    def _starts(self, state: CurriculumState, depth: int) -> LongTensor:
-        """Lay out where the first pathway may begin to read in a row of the bank, each level as often as is asked for.
-
-        :param state: what the curriculum asks for
-        :param depth: the number of neighbouring slots that are read
-
-        :returns: shape: (k,) positions in a row
-        """
-        if self._table is None or self._table[0] != state or self._table[1] != depth:
-            num_slots, num_ways = self.engine.settings.num_slots, len(self.way_shares)
-            # whole runs of slots, so that each is read equally often; the last run is moved where it would not fit
-            first = torch.arange(0, num_slots, min(depth, num_slots)).clamp(max=max(0, num_slots - depth))
-            repeats = [max(1, round(_TABLE_SIZE * weight / len(first))) for weight in state.weights]
-            # the bands of one level are neighbours, one of each pathway
-            bands = [(level * num_ways * num_slots + first).repeat(count) for level, count in enumerate(repeats)]
-            self._table = (state, depth, torch.cat(bands))
-        return self._table[2]
+    @property
+    def num_generated(self) -> float:
+        """The mean number of generated negatives of each positive; they are the first ones of all its negatives."""
+        return self.share * self.engine.trust * self.num_negs_per_pos if self.engine.generates else 0.0
 
     # docstr-coverage: inherited
     def corrupt_batch(self, positive_batch: LongTensor) -> LongTensor:  # noqa: D102
         positives = positive_batch.reshape(-1, 3)
         head, relation, tail = positives.unbind(dim=-1)
         shape = (len(positives), self.num_negs_per_pos)
-        corrupts_head = self._corrupts_head(shape)
+        turns, corrupts_head = self._sides_in_turn(shape)
         original = torch.where(corrupts_head, head[:, None], tail[:, None])
         replacement = torch.randint(self.num_entities - 1, size=shape)
         # skip the original entity
         replacement += replacement >= original
-        state = self.state
-        wanted = state.share * self.engine.trust * self.num_negs_per_pos
-        if wanted > 0:
-            self._replace_from_bank(
-                replacement, queries=self._queries(head, relation, tail), wanted=wanted, state=state
-            )
+        if self.num_generated > 0:
+            self._replace_from_bank(replacement, original, turns, queries=self._queries(head, relation, tail))
         self.num_seen += len(positives)
         negatives = torch.stack(
             [
@@ -281,87 +240,69 @@ class GeneratedNegativeSampler(NegativeSampler):
         )
         return negatives.view(*positive_batch.shape[:-1], self.num_negs_per_pos, 3)
 
-    def _corrupts_head(self, shape: tuple[int, int]) -> BoolTensor:
-        """Tell which negatives replace the head, in turn with those that replace the tail.
+    def _sides_in_turn(self, shape: tuple[int, int]) -> tuple[LongTensor, BoolTensor]:
+        """Tell which side each negative replaces; neighbours differ.
 
         :param shape: the numbers of positives, and of negatives of each
 
-        :returns: shape: shape
+        :returns: the position of the side among :attr:`sides`, and whether it is the head, both of shape: shape
         """
-        if self._turns is None or self._turns.shape[0] < shape[0] or self._turns.shape[1] != shape[1]:
-            turn = (torch.arange(shape[0])[:, None] + torch.arange(shape[1])) % len(self.sides)
-            self._turns = torch.tensor(self.sides)[turn] == HEAD
-        return self._turns[: shape[0]]
-
-    def _plan(self, size: int, *, num_columns: int, num_sides: int) -> ReadingPlan:
-        """Lay out which generated negative is read from where, see :class:`ReadingPlan`.
-
-        :param size: the number of positives
-        :param num_columns: the number of generated negatives for each of them
-        :param num_sides: the number of sides
-
-        :returns: a plan of at least so many rows, each of whose steps is within the slots of a band
-        """
-        if self._tiled is None or self._tiled.readers.shape[0] < size or self._tiled.readers.shape[1] != num_columns:
-            plan = reading_plan(num_columns=num_columns, num_sides=num_sides, way_shares=self.way_shares)
-            repeats = (math.ceil(size / plan.readers.shape[0]), 1)
-            self._tiled = ReadingPlan(
-                readers=plan.readers.repeat(repeats),
-                steps=(plan.steps % self.engine.bank.num_slots).repeat(repeats),
-                depth=plan.depth,
-            )
-        return self._tiled
+        if self._turns is None or self._turns[0].shape[0] < shape[0] or self._turns[0].shape[1] != shape[1]:
+            turns = (torch.arange(shape[0])[:, None] + torch.arange(shape[1])) % len(self.sides)
+            self._turns = turns, torch.tensor(self.sides)[turns] == HEAD
+        return self._turns[0][: shape[0]], self._turns[1][: shape[0]]
 
     def _queries(self, head: LongTensor, relation: LongTensor, tail: LongTensor) -> LongTensor:
-        """Find the queries of positives in the index, for each side that is corrupted, -1 where there is none."""
+        """Find the queries of positives in the index, shape: (num_sides, n), -1 where there is none."""
         kept = torch.stack([tail if side == HEAD else head for side in self.sides])
         return self.engine.index.find(kept, relation, torch.tensor(self.sides)[:, None])
 
     def _replace_from_bank(
-        self, replacement: LongTensor, *, queries: LongTensor, wanted: float, state: CurriculumState
+        self, replacement: LongTensor, original: LongTensor, turns: LongTensor, *, queries: LongTensor
     ) -> None:
         """Replace the first entities of each positive by generated ones, in place.
 
         :param replacement: shape: (n, num_negs_per_pos) random entities
+        :param original: shape: (n, num_negs_per_pos) the entities of the positive that they replace
+        :param turns: shape: (n, num_negs_per_pos) which side each is for
         :param queries: shape: (num_sides, n) the queries of the positives
-        :param wanted: the mean number of generated negatives for each positive
-        :param state: what the curriculum asks for
         """
-        bank = self.engine.bank
-        num_sides, size = queries.shape
-        num_ways = len(self.way_shares)
-        num_columns = math.ceil(wanted)
-        plan = self._plan(size, num_columns=num_columns, num_sides=num_sides)
-        # one band for each query and pathway, and neighbouring slots of it: these share a line of the processor's cache
-        starts = self._starts(state, plan.depth)
-        chosen_starts = starts.take(torch.randint(len(starts), size=(num_sides, num_ways, size)))
-        way_offset = torch.arange(num_ways)[:, None] * bank.num_slots
-        begin = (bank.rows(queries) * bank.row_size)[:, None] + way_offset + chosen_starts
-        position = begin.view(num_sides * num_ways, size).T.gather(1, plan.readers[:size])
-        ids = bank.read(position + plan.steps[:size])
-        usable = ids >= 0
-        if bank.shared:
-            own = queries.T.gather(1, plan.readers[:size] // num_ways)
-            usable &= ~self.engine.index.is_answer(own, ids)
-        num_wanted = size * num_columns
-        if num_columns > wanted:
+        engine, state = self.engine, self.state
+        size = len(replacement)
+        num_draws = math.ceil(self.num_generated)
+        ids = engine.bank.draw(
+            queries,
+            num_draws=num_draws,
+            band_weights=state.band_weights,
+            source_weights=state.source_weights,
+            turns=turns[:, :num_draws],
+        )
+        usable: BoolTensor = (ids >= 0) & (ids != original[:, :num_draws])
+        if engine.settings.known_answers == "mask" and engine.bank.shared:
+            usable &= ~engine.index.is_answer(queries.T.gather(1, turns[:, :num_draws]), ids)
+        num_wanted = size * num_draws
+        if num_draws > self.num_generated:
             # the last one only for as many positives as make up the mean
-            chosen = torch.rand(size) < wanted - (num_columns - 1)
+            chosen = torch.rand(size) < self.num_generated - (num_draws - 1)
             usable[:, -1] &= chosen
             num_wanted -= size - int(chosen.sum())
-        generated = replacement[:, :num_columns]
+        generated = replacement[:, :num_draws]
         torch.where(usable, ids.long(), generated, out=generated)
-        self.engine.count(wanted=num_wanted, fallback=num_wanted - int(usable.sum()))
+        engine.count(wanted=num_wanted, fallback=num_wanted - int(usable.sum()))
 
 
-_SIDES = {LABEL_HEAD: HEAD, LABEL_TAIL: TAIL}
+def _validate_random_state(random_state: int | None) -> int:
+    """Choose a seed: without one, that which torch was last given, the same from one data loader to the next."""
+    return torch.initial_seed() % 2**31 if random_state is None else validate_at_least("random_state", random_state, 0)
 
 
 def _validate_corruption_scheme(scheme: Collection[Target] | None) -> tuple[int, ...]:
     """Translate a corruption scheme into sides."""
-    scheme = tuple(scheme or (LABEL_HEAD, LABEL_TAIL))
-    if any(target not in _SIDES for target in scheme) or len(set(scheme)) < len(scheme):
+    if scheme is None:
+        return (HEAD, TAIL)
+    names = (scheme,) if isinstance(scheme, str) else tuple(scheme) if isinstance(scheme, Collection) else ()
+    if not names or any(target not in _SIDES for target in names) or len(set(names)) < len(names):
         raise ValueError(
-            f"corruption_scheme={scheme} must name 'head', 'tail', or both, once each; relations are not generated."
+            f"corruption_scheme={scheme!r} must name 'head', 'tail', or both, once each; relations are not generated."
         )
-    return tuple(_SIDES[target] for target in scheme)
+    return tuple(_SIDES[target] for target in names)

@@ -14,7 +14,6 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import torch
-from class_resolver import ClassResolver
 from pykeen.typing import FloatTensor, LongTensor
 from torch import Tensor, nn
 
@@ -26,16 +25,12 @@ __all__ = [
     "ComplexProductCombination",
     "LearnedCombination",
     "ProductCombination",
-    "ReciprocalProductCombination",
     "RotationCombination",
     "TranslationCombination",
     "combination_for",
-    "combination_resolver",
 ]
 
 _TAIL_SIDE = 1
-#: The size of the smallest entries of a relation by which is divided
-_SMALLEST = 1e-2
 
 
 class Combination(ABC):
@@ -104,26 +99,8 @@ class ComplexProductCombination(Combination):
         return entity * relation.conj()
 
 
-class ReciprocalProductCombination(ProductCombination):
-    """The product, real or complex, and back by dividing by the relation, as in the published code of the two-way GAN.
-
-    That code divides by whatever comes, so that entries near zero blow up. Here, the quotient is that of the relation
-    while its entries are at least .01 in size, and falls to zero with them below (our choice).
-    """
-
-    def inverse(self, entity: Tensor, relation: Tensor) -> Tensor:  # noqa: D102
-        return entity * relation.conj() / relation.abs().square().clamp(min=_SMALLEST**2)
-
-
 class RotationCombination(ComplexProductCombination):
     """The head rotated by the relation, as in RotatE; back against the rotation."""
-
-
-#: A resolver for combinations
-combination_resolver: ClassResolver[Combination] = ClassResolver.from_subclasses(
-    base=Combination,  # type: ignore[type-abstract]
-    default=TranslationCombination,
-)
 
 
 class LearnedCombination(nn.Module):

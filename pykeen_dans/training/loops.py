@@ -1,17 +1,29 @@
 """Training loops that bring a sampler and the curriculum callback along.
 
-They exist so that ``pykeen train`` can name them, which has no option for samplers or callbacks.
+They exist so that ``pykeen train`` can name them, which has no option for samplers or callbacks, and for what a
+callback cannot do: weigh the loss of generated negatives, and move its margin.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from pykeen.training import SLCWATrainingLoop
 from pykeen.training.callbacks import callback_resolver
+from pykeen.triples.instances import SLCWABatch
+from pykeen.typing import FloatTensor
+from torch.utils.data import DataLoader
 
-from ..sampling import DiffusionAdaptiveNegativeSampler, HierarchicalNegativeSampler, TwoWayGANNegativeSampler
-from ..sampling.base import GeneratedNegativeSampler
+from ..sampling import (
+    DiffusionAdaptiveNegativeSampler,
+    GeneratedNegativeSampler,
+    HierarchicalNegativeSampler,
+    TwoWayGANNegativeSampler,
+)
+from ..utils.validation import validate_flag, validate_share
 from .callback import CurriculumTrainingCallback
 
 __all__ = [
@@ -23,34 +35,89 @@ __all__ = [
 
 
 class CurriculumTrainingLoop(SLCWATrainingLoop):
-    """The sLCWA training loop with a generated sampler, coupled to the model by the callback ``curriculum``.
+    r"""The sLCWA training loop with a generated sampler, coupled to the model by the callback ``curriculum``.
 
     Subclasses name the sampler, and have nothing else of their own.
+
+    :param eta: the weight of the loss of generated negatives against that of uniform ones, $\eta L_{generated} + (1 -
+        \eta) L_{uniform}$ as in DANS-KGC (the convex form is inferred from a secondary summary). Default: all negatives
+        weigh the same, as in PyKEEN.
+    :param adapt_margin: whether to multiply the loss' margin by the curriculum's factor, "stage-aware" as in DANS-KGC
+    :param kwargs: keyword-based parameters of :class:`pykeen.training.SLCWATrainingLoop`. Without a negative sampler,
+        it is the one of this class.
+
+    :raises ValueError: if an argument is invalid
     """
 
     #: The sampler where none is asked for
     sampler_cls: ClassVar[type[GeneratedNegativeSampler]]
 
-    def __init__(self, **kwargs: Any) -> None:
-        """Initialise the training loop.
-
-        :param kwargs: keyword-based parameters of :class:`pykeen.training.SLCWATrainingLoop`. Without a negative
-            sampler, it is the one of this class.
-        """
+    def __init__(self, *, eta: float | None = None, adapt_margin: bool = False, **kwargs: Any) -> None:
+        """Initialise the training loop."""
         if kwargs.get("negative_sampler") is None:
             kwargs["negative_sampler"] = self.sampler_cls
         super().__init__(**kwargs)
+        self.eta = None if eta is None else validate_share("eta", eta)
+        self.adapt_margin = validate_flag("adapt_margin", adapt_margin)
+        if adapt_margin and not getattr(self.loss, "margin", None):
+            raise ValueError(
+                f"adapt_margin=True needs a loss with a margin, and {type(self.loss).__name__} has none; use e.g. "
+                f"loss='marginranking', or leave it out."
+            )
+        #: the sampler of the training under way
+        self.sampler_in_use: GeneratedNegativeSampler | None = None
 
     def _train(self, *args: Any, **kwargs: Any) -> list[float] | None:
         """Train the model, with the curriculum callback beside those that were asked for."""
         # size probing comes without the user's callbacks; its samplers share the coupling of the training around it
         if not kwargs.get("only_size_probing"):
             hints, parameters = kwargs.get("callbacks"), kwargs.get("callbacks_kwargs")
-            made = callback_resolver.make_many(hints, parameters) if hints else []
+            # without a callback of the user's, the parameters are those of the only one that there is
+            made = callback_resolver.make_many(hints or CurriculumTrainingCallback, parameters)
             if not any(isinstance(callback, CurriculumTrainingCallback) for callback in made):
                 made.append(CurriculumTrainingCallback())
             kwargs |= {"callbacks": made, "callbacks_kwargs": None}
         return super()._train(*args, **kwargs)
+
+    # docstr-coverage: inherited
+    def _create_training_data_loader(self, *args: Any, **kwargs: Any) -> DataLoader[SLCWABatch]:
+        loader = super()._create_training_data_loader(*args, **kwargs)
+        sampler = loader.dataset.negative_sampler  # type: ignore[attr-defined]
+        self.sampler_in_use = sampler if isinstance(sampler, GeneratedNegativeSampler) else None
+        return loader
+
+    # docstr-coverage: inherited
+    def _process_batch(self, batch: SLCWABatch, start: int, stop: int, *args: Any, **kwargs: Any) -> FloatTensor:
+        with self._stage():
+            num_negatives = batch["negatives"].shape[1]
+            first = 0 if self.sampler_in_use is None else math.ceil(self.sampler_in_use.num_generated)
+            if self.eta is None or not 0 < first < num_negatives:
+                return super()._process_batch(batch, start, stop, *args, **kwargs)
+            generated = super()._process_batch(_columns(batch, slice(first)), start, stop, *args, **kwargs)
+            uniform = super()._process_batch(_columns(batch, slice(first, None)), start, stop, *args, **kwargs)
+            return self.eta * generated + (1 - self.eta) * uniform
+
+    @contextlib.contextmanager
+    def _stage(self) -> Iterator[None]:
+        """Give the loss the margin of the curriculum's stage, and its own one back whatever happens."""
+        if not self.adapt_margin or self.sampler_in_use is None:
+            yield
+            return
+        loss: Any = self.loss
+        margin = loss.margin
+        loss.margin = margin * self.sampler_in_use.state.margin_factor
+        try:
+            yield
+        finally:
+            loss.margin = margin
+
+
+def _columns(batch: SLCWABatch, columns: slice) -> SLCWABatch:
+    """Take some of the negatives of each positive, with all that belongs to them."""
+    part: Any = dict(batch)
+    for key in {"negatives", "masks", "neg_weights"} & set(batch):
+        part[key] = part[key][:, columns].contiguous()
+    return part
 
 
 class DANSKGCTrainingLoop(CurriculumTrainingLoop):

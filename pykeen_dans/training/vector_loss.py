@@ -3,13 +3,14 @@ r"""The loss of generated vectors that are scored themselves, as in the papers, 
 Its gradient reaches the model only: the vectors are made without gradient, from detached copies of the model's own.
 
 There are two forms. The *stage's* margin is that of DANS-KGC: $[\gamma_p - S^+ + S^-]_+$, where $\gamma_p$ follows the
-curriculum. The *adaptive* margin is that of DHNS' hardness-adaptive loss, read from the published code:
+curriculum. *Margins of bands* are those of DHNS' hardness-adaptive loss, read from the published code:
 $-\frac12 [\log \sigma(\gamma + S^+) + \log \sigma(-(m_i \gamma + S^-))]$, where $m_i$ rises from hard to easy: a hard
 negative only has to be $m_i \gamma$ away, since it may be true. There, heads, tails, and both at once are replaced.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -18,58 +19,60 @@ from pykeen.typing import FloatTensor, LongTensor
 from torch import Tensor
 from torch.nn import functional
 
-from ..bank import HEAD, TAIL
 from ..engine.curriculum import CurriculumState
 from ..engine.engine import GenerationEngine
-from ..sampling.reading import reading_plan
+from ..graph import HEAD, TAIL
 from ..space.combination import RotationCombination, TranslationCombination, combination_for
-from ..utils.models import forget_cached_vectors
-from ..utils.validation import validate_choice
+from ..utils.logs import warn_once
+from ..utils.models import forget_cached_vectors, representations_of
+from ..utils.validation import validate_at_least, validate_choice, validate_flag, validate_non_negative
 
 if TYPE_CHECKING:
     from pykeen.losses import Loss
     from pykeen.models import ERModel, Model
 
 __all__ = [
-    "LatentLoss",
+    "VectorLoss",
 ]
+
+logger = logging.getLogger(__name__)
 
 #: What is replaced by a generated vector, as the sides of the query
 _KINDS = {"head": (HEAD,), "tail": (TAIL,), "both": (HEAD, TAIL)}
 
 
-class LatentLoss:
+class VectorLoss:
     """A loss of positives against generated vectors.
 
-    The margin is that of the loss under training; where it has none, it is 1 for the stage's form, and 0 for the
-    adaptive one, as the published code has it for bilinear models. With several semantic levels, the vectors of all of
-    them make one negative together: models that measure a distance get their mean (the published code fuses them by
-    the attention of its scoring model), for others the scores are averaged.
+    The margin is that of the loss under training; where it has none, it is 1 for the stage's form, and 0 for that of
+    bands, as the published code has it for bilinear models. Where the sources are semantic levels, the vectors of all
+    of them make one negative together: models that measure a distance get their mean (the published code fuses them by
+    the attention of its scoring model), for others the scores are averaged. Other sources take turns.
 
     :param weight: the weight of this loss
-    :param num_negatives: the number of generated negatives for each positive
-    :param kinds: what is replaced, among ``"head"``, ``"tail"`` and ``"both"``; they take turns
-    :param adaptive: whether each band has the margin of its hardness, in the form of DHNS, rather than that of the
+    :param num_vectors: the number of generated vectors for each positive
+    :param kinds: what they replace in turn, among ``"head"``, ``"tail"`` and ``"both"``
+    :param band_margins: whether each band has the margin of its hardness, in the form of DHNS, rather than that of the
         stage
 
-    :raises ValueError: if a kind is unknown
+    :raises ValueError: if an argument is invalid
     """
 
     def __init__(
         self,
         *,
         weight: float,
-        num_negatives: int,
+        num_vectors: int = 4,
         kinds: Sequence[str] = ("head", "tail"),
-        adaptive: bool = False,
+        band_margins: bool = False,
     ) -> None:
         """Initialise the loss."""
-        self.weight = weight
-        self.num_negatives = num_negatives
+        self.weight = validate_non_negative("vector_weight", weight)
+        self.num_vectors = validate_at_least("num_vectors", num_vectors, 1)
         if not kinds or isinstance(kinds, str):
-            raise ValueError(f"latent_kinds={kinds!r} must list one or more of {', '.join(_KINDS)}.")
-        self.kinds = tuple(validate_choice("latent_kinds", kind, _KINDS) for kind in kinds)
-        self.adaptive = adaptive
+            raise ValueError(f"vector_kinds={kinds!r} must list one or more of {', '.join(_KINDS)}.")
+        self.kinds = tuple(validate_choice("vector_kinds", kind, _KINDS) for kind in kinds)
+        self.band_margins = validate_flag("band_margins", band_margins)
 
     def supports(self, model: Model) -> TypeGuard[ERModel[Any, Any, Any]]:
         """Tell whether the interaction of a model takes one vector for each entity.
@@ -111,47 +114,38 @@ class LatentLoss:
         :returns: the value of the loss
         """
         # losses without a margin, as PyKEEN's softplus loss, tell a margin of 0
-        margin = getattr(loss, "margin", None) or (0.0 if self.adaptive else 1.0)
-        weights = state.hardness_weights
-        hardness = torch.multinomial(torch.tensor(weights), self.num_negatives, replacement=True)
-        factors = (self.adaptive and state.margin_factors) or (state.margin_factor,) * len(weights)
-        margins = margin * torch.tensor(factors)[hardness]
+        margin = getattr(loss, "margin", None) or (0.0 if self.band_margins else 1.0)
+        bands = torch.multinomial(torch.tensor(state.band_weights), self.num_vectors, replacement=True)
+        factors = torch.tensor(state.margin_factors)[bands] if self.band_margins else state.margin_factor
+        margins = margin * torch.as_tensor(factors).expand(self.num_vectors)
         kinds = self.kinds_of(engine)
-        of_kind, of_way = self._turns(num_kinds=len(kinds), way_shares=engine.settings.way_shares)
-        places = hardness * engine.settings.num_ways + of_way
-        # a collapsed generator is trusted less, as in the share of what is read from the bank
-        weight = self.weight * engine.trust
+        # where there are fewer vectors than kinds, another batch has the others
+        turns = (torch.arange(self.num_vectors) + torch.randint(len(kinds), size=())) % len(kinds)
         total = 0.0
         for number, kind in enumerate(kinds):
-            mine = of_kind == number
-            chosen = places[mine]
+            chosen = turns == number
             rows = _queries_of(engine, positives.cpu(), _KINDS[kind])
             known = (rows >= 0).all(dim=0)
-            if len(chosen) == 0 or not bool(known.any()):
+            if not bool(chosen.any()) or not bool(known.any()):
                 continue
             # what the batch's own loss has computed is used up by its gradient
             forget_cached_vectors(model)
             vectors = {
-                side: _by_level(engine, of_side[known])[:, chosen].to(model.device)
+                side: _take(engine, of_side[known], bands[chosen]).to(model.device)
                 for side, of_side in zip(_KINDS[kind], rows, strict=True)
             }
             positive, negative = _scores(model, positives[known].to(model.device), vectors)
-            error = self._error(positive, negative, margin=margin, margins=margins[mine].to(negative.device))
-            error = weight * len(chosen) / self.num_negatives * error
+            error = self._error(positive, negative, margin=margin, margins=margins[chosen].to(negative.device))
+            # a collapsed generator is trusted less, as in the share of what is read from the bank
+            error = self.weight * engine.trust * chosen.float().mean().item() * error
+            if not bool(torch.isfinite(error)):
+                warn_once(logger, "The loss of generated vectors is not finite; it is left out while this is so.")
+                continue
             error.backward()
             total += error.item()
         # the batch's own loss has the regularisation already
         model.collect_regularization_term()
         return total
-
-    def _turns(self, *, num_kinds: int, way_shares: tuple[float, ...]) -> tuple[LongTensor, LongTensor]:
-        """Tell what each vector replaces, and from which pathway it is, shapes: (num_negatives,).
-
-        Where there are fewer vectors than kinds or pathways, another batch has the others.
-        """
-        plan = reading_plan(num_columns=self.num_negatives, num_sides=max(1, num_kinds), way_shares=way_shares)
-        readers = plan.readers[torch.randint(len(plan.readers), size=())]
-        return readers // len(way_shares), readers % len(way_shares)
 
     def _error(
         self, positive: FloatTensor, negative: FloatTensor, *, margin: float, margins: FloatTensor
@@ -165,17 +159,20 @@ class LatentLoss:
 
         :returns: shape: () the mean error
         """
-        if self.adaptive:
+        if self.band_margins:
             return -0.5 * (
                 functional.logsigmoid(margin + positive).mean() + functional.logsigmoid(-(margins + negative)).mean()
             )
         return functional.relu(margins - positive + negative).mean()
 
 
-def _by_level(engine: GenerationEngine, rows: LongTensor) -> Tensor:
-    """Generate for queries, shape: (n, num_hardness_levels * num_ways, num_levels, ...)."""
-    shape = (-1, engine.settings.num_levels, engine.settings.num_ways)
-    return engine.generate(rows).unflatten(1, shape).movedim(3, 2).flatten(1, 2)
+def _take(engine: GenerationEngine, rows: LongTensor, bands: LongTensor) -> Tensor:
+    """Generate for queries, shape: (n, k, num_levels, ...), where sources that take turns are one level."""
+    vectors = engine.generate(rows)[:, bands]
+    if engine.ordered:
+        return vectors
+    turns = (torch.arange(len(bands)) + torch.randint(len(engine.sources), size=())) % len(engine.sources)
+    return vectors[:, torch.arange(len(bands)), turns].unsqueeze(dim=2)
 
 
 def _queries_of(engine: GenerationEngine, positives: LongTensor, sides: Sequence[int]) -> LongTensor:
@@ -196,9 +193,7 @@ def _scores(
 
     :returns: the scores of shape: (n, 1) and of shape: (n, k)
     """
-    head, relation, tail = model._get_representations(
-        h=positives[:, 0, None], r=positives[:, 1, None], t=positives[:, 2, None], mode=None
-    )
+    head, relation, tail = representations_of(model, positives[:, None])
     positive = model.interaction(h=head, r=relation, t=tail)
     num_levels = next(iter(vectors.values())).shape[2]
     if isinstance(combination_for(model.interaction), TranslationCombination | RotationCombination):

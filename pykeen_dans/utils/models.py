@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from pykeen.typing import LongTensor
 
 __all__ = [
     "evaluating",
     "forget_cached_vectors",
+    "representations_of",
 ]
 
 if TYPE_CHECKING:
-    from pykeen.models import Model
+    from pykeen.models import ERModel, Model
 
 
 def forget_cached_vectors(model: Model) -> None:
@@ -50,3 +52,17 @@ def evaluating(model: Model) -> Iterator[None]:
         model.train(training)
         # vectors without gradients would cut the encoder off from the next training step
         forget_cached_vectors(model)
+
+
+def representations_of(model: ERModel[Any, Any, Any], triples: LongTensor) -> tuple[Any, Any, Any]:
+    """Look up the vectors of heads, relations and tails, as the model's own scores do.
+
+    PyKEEN 1.11 has no public way to them.
+
+    :param model: the model
+    :param triples: shape: (..., 3)
+
+    :returns: what the model's interaction takes for heads, relations and tails
+    """
+    head, relation, tail = triples.unbind(dim=-1)
+    return model._get_representations(h=head, r=relation, t=tail, mode=None)

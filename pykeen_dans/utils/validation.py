@@ -5,13 +5,16 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
+import numbers
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from class_resolver import ClassResolver
 
 __all__ = [
+    "lookup_by_name",
     "make_by_name",
     "validate_at_least",
     "validate_bands",
@@ -19,6 +22,8 @@ __all__ = [
     "validate_choice",
     "validate_device",
     "validate_finite",
+    "validate_flag",
+    "validate_keywords",
     "validate_non_negative",
     "validate_positive",
     "validate_share",
@@ -38,9 +43,10 @@ def validate_finite(name: str, value: Number) -> Number:
 
     :raises ValueError: if it is not
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real) or not math.isfinite(value):
         raise ValueError(f"{name}={value!r} is not a finite number; pass one.")
-    return value
+    # numbers of numpy would not be expressible as JSON
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def validate_between(name: str, value: Number, low: float, high: float) -> Number:
@@ -55,9 +61,10 @@ def validate_between(name: str, value: Number, low: float, high: float) -> Numbe
 
     :raises ValueError: if it is outside
     """
-    if not low <= validate_finite(name, value) <= high:
+    number = validate_finite(name, value)
+    if not low <= number <= high:
         raise ValueError(f"{name}={value!r} is outside [{low:g}, {high:g}]; choose a value within.")
-    return value
+    return number
 
 
 def validate_share(name: str, value: float) -> float:
@@ -83,9 +90,10 @@ def validate_positive(name: str, value: Number) -> Number:
 
     :raises ValueError: if it is not
     """
-    if validate_finite(name, value) <= 0:
+    number = validate_finite(name, value)
+    if number <= 0:
         raise ValueError(f"{name}={value!r} is not positive; choose a value larger than 0.")
-    return value
+    return number
 
 
 def validate_non_negative(name: str, value: Number) -> Number:
@@ -98,9 +106,10 @@ def validate_non_negative(name: str, value: Number) -> Number:
 
     :raises ValueError: if it is
     """
-    if validate_finite(name, value) < 0:
+    number = validate_finite(name, value)
+    if number < 0:
         raise ValueError(f"{name}={value!r} is negative; choose 0 or a larger value.")
-    return value
+    return number
 
 
 def validate_at_least(name: str, value: int, low: int) -> int:
@@ -114,9 +123,24 @@ def validate_at_least(name: str, value: int, low: int) -> int:
 
     :raises ValueError: if it is smaller, or no whole number
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral) or value < low:
         raise ValueError(f"{name}={value!r} is not a whole number of at least {low}; choose {low} or more.")
-    return value
+    return int(value)
+
+
+def validate_flag(name: str, value: bool) -> bool:
+    """Check that a value is true or false, and nothing that merely looks like it, such as the text ``"false"``.
+
+    :param name: the argument's name
+    :param value: its value
+
+    :returns: the value
+
+    :raises ValueError: if it is not
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name}={value!r} is neither true nor false; choose True or False.")
+    return bool(value)
 
 
 def validate_choice(name: str, value: str, choices: Collection[str]) -> str:
@@ -181,6 +205,67 @@ def validate_device(name: str, value: str) -> torch.device:
     return torch.device(value)
 
 
+def lookup_by_name(name: str, resolver: ClassResolver[X], query: Any) -> type[X]:
+    """Look up a class by a resolver, with an error that tells the valid names.
+
+    :param name: the argument's name
+    :param resolver: the resolver
+    :param query: the class' name, the class, an instance, or None for the default
+
+    :returns: the class
+
+    :raises ValueError: if there is no class of this name
+    """
+    try:
+        return resolver.lookup(query)
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"{name}={query!r} is unknown; choose one of {', '.join(sorted(resolver.options))}.") from None
+
+
+def validate_keywords(
+    name: str,
+    resolver: ClassResolver[X],
+    query: Any,
+    kwargs: Mapping[str, Any] | None,
+    *,
+    reserved: Collection[str] = (),
+) -> type[X]:
+    """Check that a class takes some keyword arguments.
+
+    :param name: the argument by which the class is chosen; that of its keyword arguments is called ``<name>_kwargs``
+    :param resolver: the resolver
+    :param query: the class' name, the class, an instance, or None for the default
+    :param kwargs: the keyword arguments
+    :param reserved: further parameters of the class, which are given by others
+
+    :returns: the class
+
+    :raises ValueError: if there is no class of this name, or if it does not take one of the keyword arguments
+    """
+    cls = lookup_by_name(name, resolver, query)
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        raise ValueError(f"{name}_kwargs={kwargs!r} is no mapping; give the parameters of {cls.__name__} by name.")
+    accepted = _keywords(cls) - set(reserved)
+    if unknown := sorted(set(kwargs or {}) - accepted):
+        raise ValueError(
+            f"{name}_kwargs has {', '.join(unknown)}, which {cls.__name__} does not take; it takes "
+            f"{', '.join(sorted(accepted)) or 'none'}."
+        )
+    return cls
+
+
+def _keywords(cls: type[Any]) -> set[str]:
+    """List the keyword arguments of a class, with those of its bases where it passes them on."""
+    accepted: set[str] = set()
+    for base in cls.__mro__:
+        if "__init__" in vars(base):
+            parameters = inspect.signature(base).parameters
+            accepted |= {key for key, each in parameters.items() if each.kind is not each.VAR_KEYWORD}
+            if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+                break
+    return accepted
+
+
 def make_by_name(name: str, resolver: ClassResolver[X], query: Any, kwargs: Mapping[str, Any] | None = None) -> X:
     """Make an instance by a resolver, with an error that tells the valid names.
 
@@ -193,14 +278,7 @@ def make_by_name(name: str, resolver: ClassResolver[X], query: Any, kwargs: Mapp
 
     :raises ValueError: if there is no class of this name, or if it does not take one of the keyword arguments
     """
-    try:
-        cls = resolver.lookup(query)
-    except KeyError:
-        raise ValueError(f"{name}={query!r} is unknown; choose one of {', '.join(sorted(resolver.options))}.") from None
-    accepted = inspect.signature(cls).parameters
-    if not isinstance(query, resolver.base) and (unknown := sorted(set(kwargs or {}) - set(accepted))):
-        raise ValueError(
-            f"{name}_kwargs has {', '.join(unknown)}, which {cls.__name__} does not take; it takes "
-            f"{', '.join(accepted)}."
-        )
+    if isinstance(query, resolver.base):
+        return query
+    validate_keywords(name, resolver, query, kwargs)
     return resolver.make(query, pos_kwargs=kwargs)
