@@ -48,6 +48,7 @@ TRAINING: Sequence[tuple[str, str, str]] = (
     ("training_loop_resolver", "pykeen_dans.training.loops", "DANSKGCTrainingLoop"),
     ("training_loop_resolver", "pykeen_dans.training.loops", "DANSTrainingLoop"),
     ("training_loop_resolver", "pykeen_dans.training.loops", "DHNSTrainingLoop"),
+    ("training_loop_resolver", "pykeen_dans.training.loops", "CurriculumTrainingLoop"),
     # the name gives "sharednegatives", which is also what "shared-negatives" is normalized to
     ("training_loop_resolver", "pykeen_dans.training.shared_negatives", "SharedNegativesTrainingLoop"),
 )

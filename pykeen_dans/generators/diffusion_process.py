@@ -198,10 +198,11 @@ class DiffusionProcess(nn.Module):
         :returns: whether it was fitted
         """
         condition, x0 = self.positives(_CHECK_SAMPLES, space, graph, surroundings, random)
-        if len(x0) == 0 or not self.gaussian.is_outdated(self._features(condition), x0):
+        known = self._features(condition), x0
+        if len(x0) == 0 or not self.gaussian.is_outdated(*known):
             return False
         condition, x0 = self.positives(_FIT_SAMPLES, space, graph, surroundings, random)
-        self.gaussian.fit(self._features(condition), x0)
+        self.gaussian.fit(self._features(condition), x0, held_out=known)
         return True
 
     def positives(

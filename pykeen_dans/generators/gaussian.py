@@ -40,14 +40,17 @@ class ConditionalGaussian(nn.Module):
         super().__init__()
         self.register_buffer("weight", torch.zeros(num_features, dim))
         self.register_buffer("variance", torch.ones(dim))
-        #: the squared error when it was last fitted, on the positives that it was fitted to
-        self.error = torch.inf
+        #: the squared error when it was last fitted; 0 before, so that any fit pays
+        self.error = 0.0
 
-    def fit(self, features: FloatTensor, target: FloatTensor) -> None:
+    def fit(
+        self, features: FloatTensor, target: FloatTensor, *, held_out: tuple[FloatTensor, FloatTensor] | None = None
+    ) -> None:
         """Fit weight and variance by ridge regression.
 
         :param features: shape: (n, num_features)
         :param target: shape: (n, dim)
+        :param held_out: features and targets by which the error is told. Default: the same, on which it is smaller
         """
         num_samples = features.shape[0]
         gram = features.T @ features
@@ -55,7 +58,17 @@ class ConditionalGaussian(nn.Module):
         self.weight.copy_(torch.linalg.solve(gram, features.T @ target))
         residual = (target - features @ self.weight).pow(2).mean(dim=0)
         self.variance.copy_(residual.clamp(_MINIMUM_VARIANCE, 1.0))
-        self.error = residual.mean().item()
+        self.error = self.squared_error(*(held_out or (features, target)))
+
+    def squared_error(self, features: FloatTensor, target: FloatTensor) -> float:
+        """Measure the mean squared error of the predicted vectors.
+
+        :param features: shape: (n, num_features)
+        :param target: shape: (n, dim)
+
+        :returns: the error
+        """
+        return (target - self.mean(features)).pow(2).mean().item()
 
     def is_outdated(self, features: FloatTensor, target: FloatTensor) -> bool:
         """Tell whether a new fit would pay, since vectors have moved.
@@ -65,7 +78,7 @@ class ConditionalGaussian(nn.Module):
 
         :returns: whether the error on them is clearly larger than that of the last fit
         """
-        return (target - self.mean(features)).pow(2).mean().item() > _WORSE * self.error
+        return self.squared_error(features, target) > _WORSE * self.error
 
     def mean(self, features: FloatTensor) -> FloatTensor:
         """Predict the vectors.

@@ -240,6 +240,30 @@ class GeneratedNegativeSampler(NegativeSampler):
         )
         return negatives.view(*positive_batch.shape[:-1], self.num_negs_per_pos, 3)
 
+    def draw(self, positives: LongTensor, *, side: int, num_draws: int) -> LongTensor:
+        """Draw generated ids of one side alone, for those who score them by other means than triples.
+
+        :param positives: shape: (n, 3) the positives
+        :param side: the side to fill, :data:`~pykeen_dans.graph.queries.HEAD` or
+            :data:`~pykeen_dans.graph.queries.TAIL`
+        :param num_draws: the number of ids for each positive
+
+        :returns: shape: (n, num_draws) entity ids, -1 where there is none
+        """
+        head, relation, tail = positives.unbind(dim=-1)
+        queries = self.engine.index.find(tail if side == HEAD else head, relation, side)
+        state = self.state
+        ids = self.engine.bank.draw(
+            queries[None],
+            num_draws=num_draws,
+            band_weights=state.band_weights,
+            source_weights=state.source_weights,
+            turns=torch.zeros(len(positives), num_draws, dtype=torch.long),
+        ).long()
+        self.num_seen += len(positives)
+        self.engine.count(wanted=ids.numel(), fallback=int((ids < 0).sum()))
+        return ids
+
     def _sides_in_turn(self, shape: tuple[int, int]) -> tuple[LongTensor, BoolTensor]:
         """Tell which side each negative replaces; neighbours differ.
 

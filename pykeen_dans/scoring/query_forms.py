@@ -46,6 +46,8 @@ class CandidateScores(NamedTuple):
     shared: FloatTensor
     #: The scores of the candidates of each query, shape: ``(batch_size, num_own)``
     own: FloatTensor | None = None
+    #: The scores of vectors of no entity, shape: ``(batch_size, num_vectors)``
+    vectors: FloatTensor | None = None
 
 
 def query_form(interaction: Interaction[Any, Any, Any], side: Target) -> QueryForm:
@@ -136,11 +138,18 @@ def score_candidates(
             for side, choice in candidates.items()
         }
     representations = TripleRepresentations(model, positives, candidates, mode=mode)
-    return {side: _score_by_form(model, representations, side, slice_size) for side in candidates}
+    return {
+        side: _score_by_form(model, representations, side, choice.vectors, slice_size)
+        for side, choice in candidates.items()
+    }
 
 
 def _score_by_form(
-    model: ERModel[Any, Any, Any], representations: TripleRepresentations, side: Target, slice_size: int | None
+    model: ERModel[Any, Any, Any],
+    representations: TripleRepresentations,
+    side: Target,
+    vectors: FloatTensor | None,
+    slice_size: int | None,
 ) -> CandidateScores:
     """Score by the form of the model's interaction."""
     form = query_form(model.interaction, side)
@@ -150,6 +159,7 @@ def _score_by_form(
         positive=_score_targets(form, query, representations, side),
         shared=form.score_slices(query, shared, slice_size) if slice_size else form.score_shared(query, shared),
         own=None if own is None else form.score_own(query, own),
+        vectors=None if vectors is None else form.score_own(query, vectors),
     )
 
 
@@ -185,7 +195,9 @@ def _score_by_model(
             raise ValueError(_cannot_choose(model, method.__name__, name))
         return scores
 
-    shared, own = candidates
+    shared, own, vectors = candidates
+    if vectors is not None:
+        raise ValueError(f"vectors can not be scored by {type(model).__name__}; leave them out (num_vectors=0).")
     # one call for all candidates that are not shared
     others = score(target if own is None else torch.cat([target, own], dim=-1))
     return CandidateScores(

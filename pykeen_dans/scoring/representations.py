@@ -32,6 +32,8 @@ class Candidates(NamedTuple):
     shared: LongTensor
     #: The candidates of each triple, shape: ``(batch_size, num_own)``
     own: LongTensor | None = None
+    #: Vectors of no entity, for models with one vector for each entity, shape: ``(batch_size, num_vectors, *dims)``
+    vectors: FloatTensor | None = None
 
 
 def for_each(function: Callable[[FloatTensor], FloatTensor], vectors: Vectors) -> Vectors:
@@ -78,7 +80,7 @@ class TripleRepresentations:
         ids = [positives[:, 0], positives[:, 2]]
         positions: list[Target] = [LABEL_HEAD, LABEL_TAIL]
         for side, choice in candidates.items():
-            for more in choice:
+            for more in choice[:2]:
                 if more is not None:
                     ids.append(more)
                     positions.append(side)
@@ -92,7 +94,7 @@ class TripleRepresentations:
         self._positives: dict[Target, Vectors] = {LABEL_HEAD: heads, LABEL_TAIL: tails}
         remaining = iter(others)
         self._candidates = {
-            side: tuple(None if more is None else next(remaining) for more in choice)
+            side: tuple(None if more is None else next(remaining) for more in choice[:2])
             for side, choice in candidates.items()
         }
         self.relation = _normalize(

@@ -24,7 +24,8 @@ from ..scoring.query_forms import CandidateScores, form_names, score_candidates
 from ..scoring.representations import SIDES, Candidates
 from ..scoring.strata import OwnCandidates, weigh_candidates
 from ..scoring.subsampling import SUBSAMPLINGS, Subsampling, query_weights
-from ..utils.validation import make_by_name, validate_at_least, validate_between, validate_choice
+from ..utils.validation import make_by_name, validate_at_least, validate_between, validate_choice, validate_non_negative
+from .generated import GeneratedCandidates, is_generated, make_sampler
 from .positives import PositiveInstances, SubGraphPositiveInstances
 
 __all__ = [
@@ -55,6 +56,8 @@ class _SharedBatch:
     pools: Mapping[Target, Pool]
     #: The candidates of each query by side
     own: Mapping[Target, OwnCandidates | None]
+    #: Vectors of each query by side, and the logarithm of what each stands for
+    vectors: Mapping[Target, tuple[FloatTensor, FloatTensor] | None]
     #: The weights of queries by side, shape: ``(batch_size,)``
     weights: Mapping[Target, FloatTensor | None]
 
@@ -67,7 +70,9 @@ class SharedNegativesTrainingLoop(SLCWATrainingLoop):
     comparing the positive with *all* entities, as "1vsAll" does (:mod:`pykeen_dans.scoring.corrections`). The positive
     itself never counts as a negative. Other known answers do, as they do in 1vsAll.
 
-    A negative sampler has no part in it: none is made, and a warning says so where one was asked for.
+    A sampler whose negatives are generated, as ``negative_sampler="dans_kgc"``, adds candidates of each query
+    (:mod:`pykeen_dans.training.generated`). Other samplers have no part in it: none is made, and a warning says so
+    where one was asked for.
 
     It is known to PyKEEN as ``training_loop="shared-negatives"``.
     """
@@ -85,6 +90,9 @@ class SharedNegativesTrainingLoop(SLCWATrainingLoop):
         subsampling: Subsampling = "none",
         subsampling_power: float = 0.5,
         negatives_weight: float = 1.0,
+        num_own: int = 0,
+        num_vectors: int = 0,
+        vector_weight: float = 1.0,
         **kwargs: Any,
     ) -> None:
         """Initialize the training loop.
@@ -103,6 +111,10 @@ class SharedNegativesTrainingLoop(SLCWATrainingLoop):
         :param subsampling_power: the power of the frequency
         :param negatives_weight: the weight of all negatives of a positive, where that of the positive is one. It is for
             pointwise losses only, since in the others negatives compete with the positive as they are.
+        :param num_own: the number of generated ids of each query, beside those that are shared, 0 for none
+        :param num_vectors: the number of generated vectors of each query that are scored themselves, 0 for none
+        :param vector_weight: the number of entities that the vectors of a query stand for together. They are no
+            entities, so that, unlike ids, they change what is estimated.
         :param kwargs: keyword-based parameters of :class:`pykeen.training.SLCWATrainingLoop`
 
         :raises ValueError: if a value is invalid, or if the model's loss can not be corrected
@@ -117,6 +129,10 @@ class SharedNegativesTrainingLoop(SLCWATrainingLoop):
         self.subsampling = subsampling
         self.subsampling_power = validate_between("subsampling_power", subsampling_power, 0, 10)
         self.negatives_weight = negatives_weight
+        self.num_own = validate_at_least("num_own", num_own, 0)
+        self.num_vectors = validate_at_least("num_vectors", num_vectors, 0)
+        self.vector_weight = validate_non_negative("vector_weight", vector_weight)
+        self._generated: GeneratedCandidates | None = None
         # it is made anew for each batch, since the loss may be replaced; here it shows whether it can be made
         correct_loss(self.loss, negatives_weight=negatives_weight)
         self._proposals: Mapping[Target, Proposal] = {}
@@ -125,6 +141,13 @@ class SharedNegativesTrainingLoop(SLCWATrainingLoop):
 
     def _warn_of_sampler(self) -> None:
         """Say that a sampler was asked for in vain."""
+        if is_generated(self.negative_sampler):
+            return
+        if self.num_own or self.num_vectors:
+            raise ValueError(
+                f"num_own={self.num_own} and num_vectors={self.num_vectors} need a sampler that generates negatives; "
+                f"use e.g. negative_sampler='dans_kgc', or leave them out."
+            )
         is_basic = self.negative_sampler is None or (
             negative_sampler_resolver.lookup(self.negative_sampler) is BasicNegativeSampler
         )
@@ -150,7 +173,7 @@ class SharedNegativesTrainingLoop(SLCWATrainingLoop):
 
         :returns: the candidates, on the model's device, or None
         """
-        return None
+        return None if self._generated is None else self._generated.ids(positives, side)
 
     # docstr-coverage: inherited
     def _create_training_data_loader(
@@ -176,6 +199,18 @@ class SharedNegativesTrainingLoop(SLCWATrainingLoop):
             instances.mapped_triples, sides=sides, subsampling=self.subsampling, power=self.subsampling_power
         )
         self._prepare_proposals(instances.mapped_triples, sides)
+        if is_generated(self.negative_sampler):
+            self._generated = GeneratedCandidates(
+                make_sampler(
+                    self,
+                    instances.mapped_triples,
+                    num_relations=triples_factory.num_relations,
+                    sides=list(self._proposals),
+                ),
+                num_own=self.num_own,
+                num_vectors=self.num_vectors,
+                vector_weight=self.vector_weight,
+            )
         if isinstance(instances, PositiveInstances) and self._may_move(kwargs.get("num_workers", 0)):
             instances.move(self.device)
             kwargs["pin_memory"] = False
@@ -230,6 +265,10 @@ class SharedNegativesTrainingLoop(SLCWATrainingLoop):
                 for side, proposal in self._proposals.items()
             },
             own={side: self.own_candidates(positives, side) for side in self._proposals},
+            vectors={
+                side: None if self._generated is None else self._generated.vectors(positives, side)
+                for side in self._proposals
+            },
             weights=dict(zip(self._proposals, self._row_weights(batch), strict=True)),
         )
         return self._batch
@@ -265,7 +304,11 @@ class SharedNegativesTrainingLoop(SLCWATrainingLoop):
             shared.positives[part],
             {
                 # places without a candidate are masked, but have to be scored as some entity
-                side: Candidates(pool.ids, None if (chosen := own[side]) is None else chosen.ids.clamp_min(0))
+                side: Candidates(
+                    pool.ids,
+                    None if (chosen := own[side]) is None else chosen.ids.clamp_min(0),
+                    None if (vectors := shared.vectors[side]) is None else vectors[0][part],
+                )
                 for side, pool in shared.pools.items()
             },
             mode=self.mode,
@@ -297,6 +340,14 @@ class SharedNegativesTrainingLoop(SLCWATrainingLoop):
                 torch.cat([scores.shared, scores.own], dim=-1),
                 torch.cat([weights.shared.expand_as(scores.shared), weights.own], dim=-1),
                 torch.cat([weights.shared_mask, weights.own_mask], dim=-1),
+            )
+        vectors = shared.vectors[side]
+        if scores.vectors is not None and vectors is not None:
+            log_weights = vectors[1][part].expand_as(scores.vectors)
+            candidates = WeightedCandidates(
+                torch.cat([candidates.scores, scores.vectors], dim=-1),
+                torch.cat([candidates.log_weights.expand_as(candidates.scores), log_weights], dim=-1),
+                torch.cat([candidates.mask, log_weights.isneginf()], dim=-1),
             )
         row_weights = shared.weights[side]
         return correct_loss(self.loss, negatives_weight=self.negatives_weight)(
