@@ -102,7 +102,7 @@ class TestExperiments:
         assert of() == of(seed=2)
         assert len({of(), of(variant="dans"), of(variant="dans_kgc*2"), of(overrides={"loss": "softplus"})}) == 4
         before, cls = of(), recipes.negative_sampler_resolver.lookup(variants.KGC)
-        monkeypatch.setitem(cls.__init__.__kwdefaults__, "num_slots", 3)
+        monkeypatch.setitem(cls.__base__.__init__.__kwdefaults__, "num_slots", 3)
         assert of() != before
 
     def test_unknown_names(self):

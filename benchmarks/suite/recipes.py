@@ -21,10 +21,14 @@ from pykeen.training import SLCWATrainingLoop, training_loop_resolver
 from pykeen.training.callbacks import callback_resolver
 
 from pykeen_dans.experiments import load_recipe, recipe_names
+from pykeen_dans.generators import generator_resolver
+from pykeen_dans.training.callback import CurriculumTrainingCallback
+from pykeen_dans.training.loops import GeneratedTrainingLoop
+from pykeen_dans.training.shared_negatives import SharedNegativesTrainingLoop
 
 from .data import DATASETS, SYNTHETIC, title_of
 from .rows import digest
-from .variants import lookup, merge, parameters_of
+from .variants import GENERATORS, lookup, merge, parameters_of
 
 _XAVIER = {"entity_initializer": "xavier_normal_", "relation_initializer": "xavier_normal_"}
 _BILINEAR: dict[str, Any] = {
@@ -181,19 +185,17 @@ def experiment(setting: Setting) -> dict[str, Any]:
         inverse = pipeline["dataset_kwargs"].get("create_inverse_triples")
         pipeline["training_loop"] = "lcwa" if inverse else "symmetriclcwa"
     loop = training_loop_resolver.lookup(pipeline["training_loop"])
-    if not issubclass(loop, SLCWATrainingLoop) or loop.__name__ == "SharedNegativesTrainingLoop":
-        # it has no sampler
+    if issubclass(loop, GeneratedTrainingLoop):
+        # the loop brings its own, and knows its sides
+        pipeline["negative_sampler"] = negative_sampler_resolver.normalize_cls(loop.sampler_cls)
+        pipeline["negative_sampler_kwargs"] = dict(overrides.get("negative_sampler_kwargs", {}))
+    elif not issubclass(loop, SLCWATrainingLoop) or issubclass(loop, SharedNegativesTrainingLoop):
         del pipeline["negative_sampler"], pipeline["negative_sampler_kwargs"]
     else:
-        if hasattr(loop, "sampler_cls"):
-            # the loop brings its own
-            pipeline["negative_sampler"] = negative_sampler_resolver.normalize_cls(loop.sampler_cls)
         # Bernoulli and pseudo-typed sampling choose the sides themselves
         known = parameters_of(negative_sampler_resolver.lookup(pipeline["negative_sampler"])) | {"num_negs_per_pos"}
-        options = pipeline["negative_sampler_kwargs"]
-        pipeline["negative_sampler_kwargs"] = {
-            key: value for key, value in options.items() if key in known or key not in _COMMON
-        }
+        options = pipeline["negative_sampler_kwargs"].items()
+        pipeline["negative_sampler_kwargs"] = {k: v for k, v in options if k in known or k not in _COMMON}
     _fill_in(pipeline, title=title_of(setting.dataset))
     pipeline["random_seed"] = setting.seed
     recipe["metadata"] |= {"variant": setting.variant, "digest": experiment_digest(recipe)}
@@ -210,20 +212,31 @@ def _fill_in(value: Any, *, title: str) -> None:
             value[key] = part.replace("{title}", title)
 
 
-def _defaults(pipeline: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+def _defaults(pipeline: Mapping[str, Any]) -> dict[str, Any]:
     """Describe the defaults of our own classes that a pipeline names."""
-    callbacks = pipeline["training_kwargs"].get("callbacks", [])
-    classes = [
-        training_loop_resolver.lookup(pipeline["training_loop"]),
-        *(callback_resolver.lookup(hint) for hint in ([callbacks] if isinstance(callbacks, str) else callbacks)),
-    ]
-    if "negative_sampler" in pipeline:
-        classes.append(negative_sampler_resolver.lookup(pipeline["negative_sampler"]))
-    return {
-        base.__name__: {key: repr(value.default) for key, value in inspect.signature(made).parameters.items()}
+    callbacks, sampler = pipeline["training_kwargs"].get("callbacks"), pipeline.get("negative_sampler")
+    loop = training_loop_resolver.lookup(pipeline["training_loop"])
+    classes: list[type] = [loop, *([callback_resolver.lookup(callbacks)] if callbacks else [])]
+    if sampler is not None:
+        classes.append(negative_sampler_resolver.lookup(sampler))
+    if sampler in GENERATORS:
+        classes.append(
+            generator_resolver.lookup(pipeline["negative_sampler_kwargs"].get("generator", GENERATORS[sampler]))
+        )
+        classes.append(CurriculumTrainingCallback)
+    found = {
+        base.__name__: made
         for cls in classes
         for base in cls.__mro__
         if base.__module__.startswith("pykeen_dans") and (made := vars(base).get("__init__"))
+    }
+    # where a class overrides the defaults of its base, they are constants of its code
+    return {
+        name: [
+            {key: repr(value.default) for key, value in inspect.signature(made).parameters.items()},
+            sorted(repr(value) for value in made.__code__.co_consts if isinstance(value, bool | int | float | tuple)),
+        ]
+        for name, made in found.items()
     }
 
 

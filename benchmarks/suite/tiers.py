@@ -20,8 +20,8 @@ Entry = tuple[str, Iterable[str], Iterable[str], Iterable[int], dict[str, Any]]
 LOOPS = ("basic", "basic-64", "1vsall", "shared-256", "shared-1024", "shared-all", "loop-dans_kgc", "loop-dans")
 DRAWN = ("basic", "bernoulli", "pseudotyped", "dans_kgc", "dans", "dhns")
 MODULES = ("basic", "dans_kgc", "no-dam", "no-ccd", "no-dtm", "dans_kgc-ridge", "dans_kgc-prior", "dans_kgc-uniform")
-CURRICULA = ("linear", "slow", "aggressive", "no-dtm", "reversed")
-GAN = ("basic", "dans", "entity-way", "relation-way", "no-film", "one-head", "dans-untrained", "latent")
+CURRICULA = ("slow", "aggressive", "no-dtm", "reversed")
+GAN = ("basic", "dans", "entity-way", "relation-way", "no-film", "one-head", "dans-untrained", "vectors")
 HIERARCHY = ("basic", *(name for name in VARIANTS if name.startswith("dhns")))
 _THREE = ("family-complex", "umls-complex", "codexsmall-complex")
 _SEEDS = (1, 2, 3)
@@ -52,10 +52,11 @@ FULL: list[Entry] = [
     ("race", ["wn18rr-complex", "fb15k237-complex", "nell995-complex"], LOOPS, _SEEDS, {}),
     ("race", ["codexsmall-rotate", "fb15k237-rotate"], LOOPS, _SEEDS[:2], {}),
     ("curves", ["fb15k237-complex", f"{YAGO}-complex"], LOOPS, [1], {}),
-    ("quality", _THREE, [*MODULES, "reference-random", "reference-1"], _SEEDS, {}),
+    ("quality", _THREE, [*MODULES, "masked", "reference-0", "reference-1"], _SEEDS, {}),
     ("quality", _THREE[::2], CURRICULA, _SEEDS, {}),
     ("quality", _THREE[:1], _sweeps("mu"), _SEEDS, {}),
-    ("quality", _THREE[1:2], _sweeps("lambda", "eta", "T", "beta_global", "Ns", "film_weight", "steps"), _SEEDS, {}),
+    ("quality", _THREE[1:2], _sweeps("lambda", "eta", "T", "beta_global", "share"), _SEEDS, {}),
+    ("quality", _THREE[1:2], _sweeps("Ns", "film_weight", "steps"), _SEEDS, {}),
     (
         "quality",
         [f"{name}-{model}-dans" for name in ("umls", "wn18rr") for model in ("distmult", "complex")],

@@ -18,6 +18,10 @@ from pykeen.training import training_loop_resolver
 logger = logging.getLogger(__name__)
 
 KGC, GAN, HIERARCHICAL = "diffusionadaptive", "twowaygan", "hierarchical"
+#: Their generators
+GENERATORS = {KGC: "diffusion", GAN: "two-way-gan", HIERARCHICAL: "hierarchical"}
+_GENERATOR = "negative_sampler_kwargs.generator_kwargs"
+_CURRICULUM = "negative_sampler_kwargs.curriculum_kwargs"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,38 +40,31 @@ class Variant:
 
 def _own(sampler: str, label: str = "", number: int | None = None, **kwargs: Any) -> Variant:
     """Make a variant of PyKEEN's own loop and loss, with negatives of each positive's own."""
-    number_kwargs = {} if number is None else {"num_negs_per_pos": number}
-    return Variant({"negative_sampler": sampler, "negative_sampler_kwargs": number_kwargs | kwargs}, label=label)
+    options = kwargs if number is None else {"num_negs_per_pos": number, **kwargs}
+    return Variant({"negative_sampler": sampler, "negative_sampler_kwargs": options}, label=label)
 
 
-def _live(sampler: str, label: str = "", callback: Mapping[str, Any] | None = None, **kwargs: Any) -> Variant:
+def _live(
+    sampler: str, label: str = "", callback: Mapping[str, Any] | None = None, number: int | None = None, **kwargs: Any
+) -> Variant:
     """Make the same with a generated sampler that is coupled to the model under training."""
     training = {"callbacks": "curriculum"} | ({"callbacks_kwargs": dict(callback)} if callback else {})
-    overrides = {"negative_sampler": sampler, "negative_sampler_kwargs": kwargs, "training_kwargs": training}
-    return Variant(overrides, label=label)
+    return Variant({**_own(sampler, "", number, **kwargs).overrides, "training_kwargs": training}, label=label)
 
 
 def _softmax(
-    loop: str, label: str = "", tuned: str = "", sampler: Mapping[str, Any] | None = None, **kw: Any
+    loop: str, label: str = "", tuned: str = "", sampler: Mapping[str, Any] | None = None, **kwargs: Any
 ) -> Variant:
-    """Make a variant under softmax cross entropy."""
-    overrides: dict[str, Any] = {"loss": "crossentropy", "training_loop": loop}
-    if kw:
-        overrides["training_loop_kwargs"] = kw
-    if sampler is not None:
-        overrides["negative_sampler_kwargs"] = dict(sampler)
-    endings = (tuned, "crossentropy") if tuned else ("crossentropy",)
-    return Variant(overrides, tuned=endings, label=label)
+    """Make a variant under softmax cross entropy, with further arguments of its loop."""
+    parts = {"training_loop_kwargs": kwargs, "negative_sampler_kwargs": dict(sampler or {})}
+    overrides = {"loss": "crossentropy", "training_loop": loop} | {key: part for key, part in parts.items() if part}
+    return Variant(overrides, tuned=(tuned, "crossentropy") if tuned else ("crossentropy",), label=label)
 
 
-def _sweep(name: str, base: Variant, path: str, values: Iterable[Any]) -> dict[str, Variant]:
-    """Make a variant for each value of one option of the sampler, with dots between nested keys."""
-    return {
-        f"{name}-{value}": dataclasses.replace(
-            base, overrides=merge(base.overrides, nested(f"negative_sampler_kwargs.{path}", value)), label=""
-        )
-        for value in values
-    }
+def _sweep(name: str, base: Variant, path: str, values: Iterable[Any], **kwargs: Any) -> dict[str, Variant]:
+    """Make a variant for each value of one option, with dots between nested keys."""
+    made = {value: merge(base.overrides, nested(path, value) | kwargs) for value in values}
+    return {f"{name}-{value}": Variant(overrides) for value, overrides in made.items()}
 
 
 def nested(path: str, value: Any) -> dict[str, Any]:
@@ -88,35 +85,38 @@ def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]
 
 _DANS_KGC = _live(KGC, "dans_kgc")
 _DANS = _live(GAN, "dans")
-_DHNS = _live(HIERARCHICAL, "dhns, triples alone")
 #: The texts of the data set of a recipe, see :func:`suite.data.with_data_folder`
 _TEXTS = {"textual": {"text": "$PYKEEN_DANS_DATA/text/{title}/entity_text.tsv.xz"}}
+_IMAGES = {"visual": {"path": "$PYKEEN_DANS_DATA/synthetic/{title}/visual.pt"}}
+_VECTORS = {"vector_weight": 0.05}
+_ALONE = {"distances": [1.0]}
 
 #: name -> variant, in the order of tables
 VARIANTS: dict[str, Variant] = {
     "basic": _own("basic", "uniform"),
     "basic-64": _own("basic", "uniform, 64", 64),
     "1vsall": _softmax("1vsall", "1vsAll", tuned="1vsall"),
-    **{
-        f"shared-{size}": _softmax("shared-negatives", f"shared, {size}", num_shared=size)
-        for size in (64, 256, 1024, 4096)
-    },
+    **{f"shared-{n}": _softmax("shared-negatives", f"shared, {n}", num_shared=n) for n in (64, 256, 1024, 4096)},
     # more than any graph here has: all entities, exactly
     "shared-all": _softmax("shared-negatives", "shared, all entities", num_shared=10**9),
+    "shared-frequency": _softmax("shared-negatives", num_shared=256, proposal="frequency"),
+    "shared-subsampling": _softmax("shared-negatives", num_shared=256, subsampling="frequency"),
     "bernoulli": _own("bernoulli", "Bernoulli"),
     "pseudotyped": _own("pseudotyped", "pseudo-typed"),
     "filtered": _own("basic", "uniform, known answers left out", filtered=True, filterer="exact"),
     "dans_kgc": _DANS_KGC,
     "dans": _DANS,
-    "dhns": _DHNS,
+    "dhns": _live(HIERARCHICAL, "dhns, triples alone"),
     "dans_kgc-alone": _own(KGC, "dans_kgc, not coupled to the model"),
-    # generated negatives on top of the shared ones
-    "loop-dans_kgc": _softmax("dans-kgc", "dans_kgc on top"),
-    "loop-dans": _softmax("dans", "dans on top"),
-    "loop-dhns": _softmax("dhns", "dhns on top"),
+    # generated candidates on top of 256 shared ones: ids, vectors, or another generator
+    "loop-dans_kgc": _softmax("dans-kgc", "256 + dans_kgc", num_shared=256),
+    "loop-dans": _softmax("dans", "256 + dans", num_shared=256),
+    "loop-dhns": _softmax("dhns", "256 + dhns", num_shared=256),
+    "loop-dhns-text": _softmax("dhns", "256 + dhns, texts", sampler={"modalities": _TEXTS}, num_shared=256),
+    "loop-vectors": _softmax("dans-kgc", "256 + vectors", num_shared=256, num_own=0, num_vectors=4, vector_weight=1.0),
     **{
-        f"loop-{name}": _softmax("dans-kgc", f"{name} on top", sampler={"generator": name})
-        for name in ("prior", "ridge", "uniform", "diffusion", "two-way-gan")
+        f"loop-{name}": _softmax("dans-kgc", f"256 + {name}", sampler={"generator": name}, num_shared=256)
+        for name in ("prior", "ridge", "uniform")
     },
     # controls: another generator, or one that has learned nothing
     **{f"dans_kgc-{name}": _live(KGC, generator=name) for name in ("prior", "ridge", "uniform")},
@@ -127,43 +127,44 @@ VARIANTS: dict[str, Variant] = {
     "no-dam": _live(KGC, "without DAM", generator_kwargs={"difficulty": "constant"}),
     "no-ccd": _live(KGC, "without CCD", generator_kwargs={"conditioned": False}),
     "no-dtm": _live(KGC, "without DTM", curriculum="constant"),
-    "share-0": _live(KGC, "no generated negatives", share=0.0),
+    "masked": _live(KGC, "known answers left out", known_answers="mask"),
     # easy to hard? each changes one thing
-    "linear": _live(KGC, curriculum="linear"),
-    "slow": _live(KGC, curriculum="exponential", curriculum_kwargs={"rate": 1.0}),
+    "slow": _live(KGC, curriculum="exponential", curriculum_kwargs={"rate": 0.5}),
     "aggressive": _live(KGC, curriculum="exponential", curriculum_kwargs={"rate": 8.0}),
     "reversed": _live(KGC, curriculum="reversed"),
     # does pre-training matter?
-    "reference-random": _live(KGC, reference_kwargs={"epochs": 0}),
-    "reference-1": _live(KGC, reference_kwargs={"epochs": 1}),
-    # what steering cancels is switched off by equal targets
-    **_sweep("mu", _live(KGC, targets=None), "generator_kwargs.schedule_kwargs.mu", (0.0, 0.5, 1.0, 1.5, 2.0)),
-    **_sweep("lambda", _live(KGC, curriculum="exponential"), "curriculum_kwargs.rate", (0.5, 2.0, 5.0, 10.0)),
-    **_sweep("eta", _DANS_KGC, "generator_kwargs.difficulty_kwargs.eta", (0.1, 0.5, 1.0)),
-    **_sweep("T", _DANS_KGC, "generator_kwargs.num_timesteps", (10, 50, 200)),
-    **_sweep("beta_global", _DANS_KGC, "generator_kwargs.schedule_kwargs.beta_global", (0.01, 0.05, 0.2)),
+    "reference-0": _live(KGC, "random reference embedding", reference_kwargs={"num_epochs": 0}),
+    "reference-1": _live(KGC, "reference embedding of one epoch", reference_kwargs={"num_epochs": 1}),
+    # without the callback, whose steering to the targets would cancel what it does
+    **_sweep("mu", _own(KGC), "negative_sampler_kwargs.generator_kwargs.mu", (0.0, 0.5, 1.0, 1.5, 2.0)),
+    **_sweep("lambda", _live(KGC, curriculum="exponential"), _CURRICULUM + ".rate", (0.5, 1.0, 3.0, 8.0)),
+    **_sweep("eta", _own(KGC), "training_loop_kwargs.eta", (0.1, 0.3, 0.5, 0.7, 0.9), training_loop="curriculum"),
+    **_sweep("T", _DANS_KGC, _GENERATOR + ".num_timesteps", (25, 50, 100, 200)),
+    **_sweep("beta_global", _DANS_KGC, _GENERATOR + ".beta_global", (0.05, 0.1, 0.2, 0.4)),
+    **_sweep("share", _DANS_KGC, "negative_sampler_kwargs.share", (0.0, 0.125, 0.5)),
     # the parts of the two-way GAN, each left out
-    "entity-way": _live(GAN, "dans, entity way alone", generator_kwargs={"ways": ["entity"]}),
-    "relation-way": _live(GAN, "dans, relation way alone", generator_kwargs={"ways": ["relation"]}),
+    "entity-way": _live(GAN, "dans, entity way alone", generator_kwargs={"pathways": ["entity"]}),
+    "relation-way": _live(GAN, "dans, relation way alone", generator_kwargs={"pathways": ["relation"]}),
     "no-film": _live(GAN, "dans without FiLM", generator_kwargs={"film": False}),
-    "one-head": _live(GAN, "dans without the auxiliary head", generator_kwargs={"pathway_loss": False}),
-    **_sweep("Ns", _DANS, "num_negs_per_pos", (5, 10, 20, 30)),
-    **_sweep("film_weight", _DANS, "generator_kwargs.film_weight", (1e-6, 1e-5, 1e-4, 1e-3)),
-    **_sweep("steps", _DANS, "generator_kwargs.discriminator_steps", (0.2, 1, 5)),
-    "latent": _live(GAN, "dans, vectors scored themselves", {"latent_weight": 0.05}, share=0.0),
-    "latent-untrained": _live(GAN, "", {"latent_weight": 0.05}, share=0.0, generator_kwargs={"trained": False}),
+    "one-head": _live(GAN, "dans with one head", generator_kwargs={"two_heads": False}),
+    **_sweep("Ns", _DANS, "negative_sampler_kwargs.num_negs_per_pos", (5, 10, 20, 30)),
+    **_sweep("film_weight", _DANS, _GENERATOR + ".film_weight", (1e-6, 1e-5, 1e-4, 1e-3)),
+    **{
+        f"steps-{g}:{d}": _live(GAN, generator_kwargs={"generator_steps": g, "discriminator_steps": d})
+        for g, d in ((1, 5), (1, 2), (1, 1), (2, 1), (5, 1))
+    },
+    "vectors": _live(GAN, "dans, vectors", _VECTORS, 16, share=0.0, targets=[0.2], generator_kwargs=_ALONE),
+    "vectors-untrained": _live(
+        GAN, "", _VECTORS, 16, share=0.0, targets=[0.2], generator_kwargs=_ALONE | {"trained": False}
+    ),
     # diffusion or hierarchy?
     "dhns-text": _live(HIERARCHICAL, "dhns, texts", modalities=_TEXTS),
     "dhns-text-alone": _live(HIERARCHICAL, "dhns, texts alone", modalities=_TEXTS, levels=["textual"]),
     "dhns-text-untrained": _live(HIERARCHICAL, modalities=_TEXTS, generator_kwargs={"trained": False}),
-    "dhns-prior": _live(HIERARCHICAL, "dhns without diffusion", modalities=_TEXTS, generator="prior"),
-    "dhns-bands-1": _live(HIERARCHICAL, modalities=_TEXTS, targets=[0.1], generator_kwargs={"bands": [12]}),
-    "dhns-bands-2": _live(HIERARCHICAL, modalities=_TEXTS, targets=[0.2, 0.1], generator_kwargs={"bands": [25, 6]}),
-    "dhns-visual": _live(
-        HIERARCHICAL,
-        "dhns, synthetic images",
-        modalities={"visual": {"features": "$PYKEEN_DANS_DATA/synthetic/{title}/visual.tsv.xz"}},
-    ),
+    "dhns-prior": _live(HIERARCHICAL, "dhns without diffusion", generator="prior"),
+    "dhns-bands-1": _live(HIERARCHICAL, modalities=_TEXTS, targets=[0.14]),
+    "dhns-bands-2": _live(HIERARCHICAL, modalities=_TEXTS, targets=[0.21, 0.07]),
+    "dhns-images": _live(HIERARCHICAL, "dhns, synthetic images", modalities=_IMAGES),
 }
 
 
