@@ -22,9 +22,8 @@ from suite.training import quiet
 from suite.variants import VARIANTS, merge, nested
 
 _RECIPE = click.option("--recipe", "recipes", multiple=True, required=True, help="<data set>-<model>, or shipped.")
-_VARIANT = click.option(
-    "--variant", "variants", multiple=True, default=("basic",), help="See `variants`; `basic*2` trains twice as long."
-)
+_HELP = "See `variants`; `basic*2` trains twice as long."
+_VARIANT = click.option("--variant", "variants", multiple=True, default=("basic",), help=_HELP)
 _EPOCHS = click.option("--epochs", type=click.IntRange(min=1), help="Default: the recipe's.")
 _FOLDER = click.option("--output", "folder", type=click.Path(path_type=pathlib.Path), help="Where rows are kept.")
 _SET = click.option("--set", "changes", multiple=True, metavar="PATH=JSON", help="E.g. model_kwargs.embedding_dim=128.")
@@ -63,18 +62,10 @@ def _command(name: str, part: Part) -> None:
     @_EPOCHS
     @_SET
     @_FOLDER
-    def command(
-        recipes: tuple[str, ...],
-        variants: tuple[str, ...],
-        seeds: int,
-        first_seed: int,
-        epochs: int | None,
-        changes: tuple[str, ...],
-        folder: pathlib.Path | None,
-    ) -> None:
+    def command(seeds: int, first_seed: int, changes: tuple[str, ...], folder: pathlib.Path | None, **kw: Any) -> None:
         numbers = range(first_seed, first_seed + seeds)
         try:
-            settings = plan(recipes, variants, numbers, _overrides(changes), epochs=epochs)
+            settings = plan(seeds=numbers, overrides=_overrides(changes), **kw)
         except ValueError as error:
             raise click.UsageError(str(error)) from error
         count = part.execute(settings, (folder or rows.default_folder()) / f"{name}.jsonl")
@@ -100,7 +91,7 @@ def variants() -> None:
 @click.option("--keep/--no-keep", default=True, show_default=True, help="Write the best one as a recipe.")
 def tune(recipes: tuple[str, ...], variants: tuple[str, ...], epochs: int | None, trials: int, keep: bool) -> None:
     """Tune recipes on validation triples, with the same number of trials for each loss."""
-    for setting in plan(recipes, variants, epochs=epochs):
+    for setting in plan(recipes, variants, (0,), epochs=epochs):
         record = tuning.tune(setting, trials=trials)
         click.echo(f"{record['name']}: {record['best']}")
         if keep:
@@ -113,11 +104,9 @@ def tune(recipes: tuple[str, ...], variants: tuple[str, ...], epochs: int | None
 @_SET
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.argument("path", type=click.Path(path_type=pathlib.Path, dir_okay=False))
-def export(
-    recipes: tuple[str, ...], variants: tuple[str, ...], changes: tuple[str, ...], seed: int, path: pathlib.Path
-) -> None:
+def export(changes: tuple[str, ...], seed: int, path: pathlib.Path, **chosen: tuple[str, ...]) -> None:
     """Write one experiment as JSON that `pykeen experiments run` accepts."""
-    made = experiment(Setting(recipes[0], variants[0], seed, _overrides(changes)))
+    made = experiment(Setting(chosen["recipes"][0], chosen["variants"][0], seed, _overrides(changes)))
     path.write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
 
 
@@ -125,7 +114,7 @@ def export(
 @click.argument("name", type=click.Choice([*tiers.TIERS]))
 @_FOLDER
 def tier(name: str, folder: pathlib.Path | None) -> None:
-    """Run a selection of all parts; rows of `smoke` are for a folder of their own."""
+    """Run a selection of all parts."""
     if name == "smoke" and folder is None:
         raise click.UsageError("The figures of `smoke` mean nothing; name a folder by --output.")
     click.echo(f"{tiers.execute(name, folder or rows.default_folder())} new rows")
@@ -144,8 +133,9 @@ def check(update: bool) -> None:
     """Compare the hot path, as ratios to `basic`, with those of benchmarks/baseline.json."""
     measured = cost.hot_path()
     if update:
-        cost.write_baseline(measured)
-    elif found := cost.regressions(measured, cost.load_baseline()):
+        kept = {"ratios": {key: round(value, 3) for key, value in sorted(measured.items())}}
+        cost.BASELINE.write_text(json.dumps(kept, indent=2) + "\n")
+    elif found := cost.regressions(measured, json.loads(cost.BASELINE.read_text())["ratios"]):
         raise click.ClickException("\n".join(found))
 
 

@@ -15,13 +15,8 @@ from suite.cost import SAMPLERS, make_sampler
 BATCH_SIZE = 256
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Any:
-    """Compare single threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+# compare single threads
+torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize("number", [8, 32])

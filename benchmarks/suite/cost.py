@@ -59,18 +59,6 @@ def ratios(report: Mapping[str, Any]) -> dict[str, float]:
     return {f"{group}, {name}": value / least[group, "basic"] for (group, name), value in ours.items()}
 
 
-def load_baseline(path: pathlib.Path = BASELINE) -> dict[str, float]:
-    """Load the ratios that were kept."""
-    kept: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))["ratios"]
-    return kept
-
-
-def write_baseline(measured: Mapping[str, float], path: pathlib.Path = BASELINE) -> None:
-    """Keep ratios, and no others."""
-    kept = {name: round(value, 3) for name, value in sorted(measured.items())}
-    path.write_text(json.dumps({"ratios": kept}, indent=2) + "\n", encoding="utf-8")
-
-
 def regressions(measured: Mapping[str, float], kept: Mapping[str, float]) -> list[str]:
     """Tell of each ratio that is worse than the kept one.
 

@@ -3,20 +3,28 @@
 Without a network, the environment variable ``PYKEEN_DANS_DATA`` names a folder with
 ``<title>/{train,valid,test}.txt.xz`` for data sets that PyKEEN has not downloaded yet, and ``text/<title>`` with texts
 of entities. The files are unpacked to where PyKEEN looks for them, so that exported experiments run, too.
+
+Synthetic graphs of any size are called ``synthetic`` and the number of entities. Heads, relations and tails each follow
+the law of Zipf and Mandelbrot that fits FB15k-237: in relative ranks u, a share of triples in proportion to (u + shift)
+** -exponent. They are drawn independently, so that there are more distinct queries than in real graphs.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import lzma
 import os
 import pathlib
 from typing import Any
 
+import numpy as np
+import torch
 from pykeen.constants import PYKEEN_DATASETS
 from pykeen.datasets import Dataset, get_dataset
-
-from .graphs import synthetic_dataset
+from pykeen.datasets.base import EagerDataset
+from pykeen.triples import CoreTriplesFactory
+from pykeen.typing import MappedTriples
 
 #: Data sets of this and the number of entities are made up
 SYNTHETIC = "synthetic"
@@ -37,11 +45,14 @@ DATASETS: dict[str, tuple[str, int, int]] = {
     "mkgy": ("MKG-Y", 15, 1024),
     "db15k": ("DB15K", 15, 1024),
 }
-#: Those whose files PyKEEN expects in the form in which they are at hand
-_PLAIN = ("codexsmall", "family", "wn18rr", "nell995", "mkgw", "mkgy", "db15k", YAGO)
 _SPLITS = ("train.txt", "valid.txt", "test.txt")
 #: What stands for the folder in configurations, whose digest must not depend on the machine
 _PLACEHOLDER = "$PYKEEN_DANS_DATA"
+
+#: Exponent and shift of heads, relations and tails of FB15k-237, by maximum likelihood
+LAWS = ((0.749, 4.35e-3), (1.663, 5.68e-2), (0.814, 9.56e-5))
+NUM_RELATIONS = 237
+TRIPLES_PER_ENTITY = 5
 
 
 def title_of(name: str) -> str:
@@ -53,18 +64,16 @@ class DataMissingError(OSError):
     """A data set is neither in PyKEEN's folder nor in reach of a download."""
 
 
-def with_data_folder(value: Any) -> Any:
+def with_data_folder(value: dict[str, Any]) -> dict[str, Any]:
     """Put the folder of data at hand into a configuration.
 
     :raises DataMissingError: if it is needed, and the environment does not name it
     """
-    if isinstance(value, dict):
-        return {key: with_data_folder(part) for key, part in value.items()}
-    if not isinstance(value, str) or _PLACEHOLDER not in value:
-        return value
-    if "PYKEEN_DANS_DATA" not in os.environ:
-        raise DataMissingError(f"PYKEEN_DANS_DATA is not set, which {value} needs")
-    return value.replace(_PLACEHOLDER, os.environ["PYKEEN_DANS_DATA"])
+    text = json.dumps(value)
+    if _PLACEHOLDER in text and "PYKEEN_DANS_DATA" not in os.environ:
+        raise DataMissingError("PYKEEN_DANS_DATA is not set, which its modalities need")
+    made: dict[str, Any] = json.loads(text.replace(_PLACEHOLDER, os.environ.get("PYKEEN_DANS_DATA", "")))
+    return made
 
 
 def _unpack(name: str) -> None:
@@ -72,10 +81,37 @@ def _unpack(name: str) -> None:
     source = pathlib.Path(os.environ.get("PYKEEN_DANS_DATA", "."), title_of(name))
     files = [source / f"{split}.xz" for split in _SPLITS]
     target = PYKEEN_DATASETS / name
-    if name in _PLAIN and all(path.is_file() for path in files) and not target.joinpath(_SPLITS[-1]).is_file():
+    if all(path.is_file() for path in files) and not target.joinpath(_SPLITS[-1]).is_file():
         target.mkdir(parents=True, exist_ok=True)
         for path in files:
             target.joinpath(path.stem).write_bytes(lzma.decompress(path.read_bytes()))
+
+
+def synthetic_triples(num_entities: int, *, seed: int = 0) -> MappedTriples:
+    """Draw distinct triples, in which every entity and relation occurs.
+
+    :raises ValueError: if there are fewer entities than relations
+    """
+    if num_entities < NUM_RELATIONS:
+        raise ValueError(f"num_entities={num_entities} is too small; at least {NUM_RELATIONS} are needed.")
+    random = np.random.default_rng(seed)
+    columns = []
+    for (exponent, shift), size in zip(LAWS, (num_entities, NUM_RELATIONS, num_entities), strict=True):
+        weights = ((np.arange(size) + 0.5) / size + shift) ** -exponent
+        rest = random.choice(size, size=(TRIPLES_PER_ENTITY - 1) * num_entities, p=weights / weights.sum())
+        # once each, so that none of them is missing; ids tell nothing of degrees, nor heads of tails
+        columns.append(random.permutation(size)[np.concatenate([np.arange(num_entities) % size, rest])])
+    triples = np.unique(np.stack(columns, axis=-1), axis=0)
+    return torch.from_numpy(triples[random.permutation(len(triples))])
+
+
+def synthetic_dataset(num_entities: int, *, create_inverse_triples: bool) -> Dataset:
+    """Make a data set, whose evaluation triples are a few of training."""
+    triples = synthetic_triples(num_entities)
+    sizes: dict[str, Any] = {"num_entities": num_entities, "num_relations": NUM_RELATIONS}
+    training = CoreTriplesFactory(triples, **sizes, create_inverse_triples=create_inverse_triples)
+    few = CoreTriplesFactory(triples[:8], **sizes)
+    return EagerDataset(training=training, testing=few, validation=few)
 
 
 @functools.lru_cache(maxsize=2)

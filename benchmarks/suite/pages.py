@@ -6,10 +6,9 @@ function of this name, whose result takes its place. What was not measured is a 
 
 from __future__ import annotations
 
-import inspect
 import pathlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -59,14 +58,13 @@ def title_of_recipe(recipe: str) -> str:
     return f"{title_of(dataset)}, {MODELS[model]['model'] if model in MODELS else model}"
 
 
-def list_table(frame: pd.DataFrame) -> str:
+def list_table(cells: Mapping[str, Sequence[str]], columns: Sequence[str], corner: str = "") -> str:
     """Format a table as reST, whose cells may be long, without lines that have nothing to show."""
-    frame = frame[(frame != _NOTHING).any(axis="columns")]
-    if frame.empty:
+    lines = [[corner, *columns], *([key, *line] for key, line in cells.items() if {*line} != {_NOTHING})]
+    if len(lines) == 1:
         return "Not measured yet.\n"
-    lines = [[frame.columns.name or "", *frame.columns], *([key, *line] for key, *line in frame.itertuples())]
-    cells = [f"    {'  -' if column else '* -'} {cell}" for line in lines for column, cell in enumerate(line)]
-    return "\n".join([".. list-table::", "    :header-rows: 1", "", *cells, ""])
+    rows = [f"    {'  -' if column else '* -'} {cell}" for line in lines for column, cell in enumerate(line)]
+    return "\n".join([".. list-table::", "    :header-rows: 1", "", *rows, ""])
 
 
 def levels_frame(folder: pathlib.Path, recipes: Sequence[str], variants: Sequence[str]) -> pd.DataFrame:
@@ -79,20 +77,18 @@ def levels_frame(folder: pathlib.Path, recipes: Sequence[str], variants: Sequenc
     ratios = raced.pivot_table(index="variant", columns="recipe", values="ratio")
 
     def cell(variant: str, recipe: str) -> str:
-        if variant not in ranks.index or recipe not in ranks or not isinstance(ranks.loc[variant, recipe], str):
-            return _NOTHING
-        known = variant in ratios.index and recipe in ratios and pd.notna(ratios.loc[variant, recipe])
-        return ranks.loc[variant, recipe] + (f", {ratios.loc[variant, recipe]:.2f} ×" if known else "")
+        rank, ratio = (table.get(recipe, pd.Series()).get(variant) for table in (ranks, ratios))
+        return _NOTHING if pd.isna(rank) else rank if pd.isna(ratio) else f"{rank}, {ratio:.2f} ×"
 
     lines = {label(key): [cell(key, recipe) for recipe in recipes] for key in variants}
     made = pd.DataFrame.from_dict(lines, orient="index", columns=[title_of_recipe(recipe) for recipe in recipes])
-    made.columns.name = "negatives"
-    return made
+    return made[(made != _NOTHING).any(axis="columns")]
 
 
 def levels(folder: pathlib.Path, *, recipes: Sequence[str], variants: Sequence[str]) -> str:
     """Show the mean test MRR of variants on several recipes."""
-    return list_table(levels_frame(folder, recipes, variants))
+    frame = levels_frame(folder, recipes, variants)
+    return list_table(dict(zip(frame.index, frame.to_numpy().tolist(), strict=True)), [*frame.columns], "negatives")
 
 
 def details(folder: pathlib.Path, *, recipe: str, variants: Sequence[str]) -> str:
@@ -107,9 +103,7 @@ def details(folder: pathlib.Path, *, recipe: str, variants: Sequence[str]) -> st
         trials = str(part["trials"].iloc[-1]) if len(part) else _NOTHING
         lines[label(variant)] = [spread(part["mrr"]), *measures, trials]
     columns = ["MRR", "Hits\\@1", "Hits\\@10", "NDCG\\@5", "trials of its study"]
-    made = pd.DataFrame.from_dict(lines, orient="index", columns=columns)
-    made.columns.name = title_of_recipe(recipe)
-    return list_table(made)
+    return list_table(lines, columns, title_of_recipe(recipe))
 
 
 def chart(folder: pathlib.Path, *, recipes: Sequence[str], variants: Sequence[str], docs: pathlib.Path) -> str:
@@ -148,28 +142,22 @@ def negatives(folder: pathlib.Path, *, recipes: Sequence[str], variants: Sequenc
         for band, part in enumerate([row.negatives["drawn"], *row.negatives["bands"]])
     ]
     keys = {"known": "in training", "held_out": "in validation or test", "hardness": "median percentile"}
-    made = pd.DataFrame.from_dict(
-        {key: [number(part[name], 4) for name in keys] for key, part in lines}, orient="index", columns=[*keys.values()]
-    )
-    return list_table(made)
+    return list_table({key: [number(part[name], 4) for name in keys] for key, part in lines}, [*keys.values()])
 
 
 def steps(folder: pathlib.Path, *, recipe: str, variants: Sequence[str]) -> str:
     """Show the milliseconds of a step, part by part."""
     rows = {row["variant"]: row for row in load(folder / "cost.jsonl") if row["recipe"] == recipe}
     parts = ("draw", "scores", "backward", "optimizer", "between")
-    made = pd.DataFrame.from_dict(
-        {
-            label(key): [f"{1e3 * rows[key]['parts'][part] / rows[key]['steps']:.1f}" for part in parts]
-            + [f"{rows[key]['peak_memory_mib']:.0f}"]
-            for key in variants
-            if key in rows
-        },
-        orient="index",
-        columns=[*parts, "peak MiB"],
-    )
-    made.columns.name = f"{title_of_recipe(recipe)}, ms"
-    return list_table(made)
+    lines = {
+        label(key): [
+            *(f"{1e3 * row['parts'][part] / row['steps']:.1f}" for part in parts),
+            f"{row['peak_memory_mib']:.0f}",
+        ]
+        for key, row in rows.items()
+        if key in variants
+    }
+    return list_table(lines, [*parts, "peak MiB"], f"{title_of_recipe(recipe)}, ms")
 
 
 def sizes(folder: pathlib.Path, *, variants: Sequence[str]) -> str:
@@ -182,29 +170,23 @@ def sizes(folder: pathlib.Path, *, variants: Sequence[str]) -> str:
         sampled = [(row["parts"]["draw"] + row["parts"]["scores"]) / row["steps"] for row in found.values()]
         # the exponent of a power law, by least squares of logarithms
         growth = np.polyfit(np.log([*found]), np.log(sampled), 1)[0] if len(found) > 1 else float("nan")
-        times = {count: row["seconds"] - row["parts"]["setup"] for count, row in found.items()}
-        cells = [
-            f"{1e3 * times[count] / found[count]['steps']:.0f}" if count in times else _NOTHING for count in counts
-        ]
+        times = {n: 1e3 * (row["seconds"] - row["parts"]["setup"]) / row["steps"] for n, row in found.items()}
+        cells = [f"{times[count]:.0f}" if count in times else _NOTHING for count in counts]
         lines[label(key)] = [*cells, number(growth, 2)]
     columns = [*(f"{count:,} entities" for count in counts), "exponent of drawing and scoring"]
-    return list_table(pd.DataFrame.from_dict(lines, orient="index", columns=columns))
+    return list_table(lines, columns, "negatives")
 
 
-_BLOCKS: dict[str, Callable[..., str]] = {
-    function.__name__: function for function in (levels, details, chart, negatives, steps, sizes)
-}
+_BLOCKS = {function.__name__: function for function in (levels, details, chart, negatives, steps, sizes)}
 
 
 def _block(line: str, results: pathlib.Path, docs: pathlib.Path) -> str:
     """Make what a line of the template asks for."""
     name, *options = line.strip("@\n").split()
-    function = _BLOCKS[name]
-    kwargs: dict[str, Any] = {}
+    kwargs: dict[str, Any] = {"docs": docs} if name == "chart" else {}
     for key, _, value in (option.partition("=") for option in options):
         kwargs[key] = value if key == "recipe" else value.split(",")
-    if "docs" in inspect.signature(function).parameters:
-        kwargs["docs"] = docs
+    function: Callable[..., str] = _BLOCKS[name]
     return function(results, **kwargs)
 
 

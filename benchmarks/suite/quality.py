@@ -20,19 +20,14 @@ from .recipes import Setting, experiment
 from .rows import append, load
 from .training import train
 from .turns import interleave
-from .variants import available, merge
+from .variants import merge
 
 logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One kind of rows.
-
-    :param description: what it measures
-    :param turns: whether trainings take turns
-    :param kwargs: how to train, see :func:`suite.training.train`
-    """
+    """One kind of rows: what it measures, whether trainings take turns, and how to train."""
 
     description: str
     turns: bool
@@ -64,13 +59,11 @@ def plan(
 ) -> list[Setting]:
     """List what to train, variants innermost, so that whatever the machine does hits all of them alike.
 
-    Variants that this installation lacks are left out.
-
     :raises ValueError: if a recipe or a variant is unknown
     """
     changes = merge(overrides or {}, {} if epochs is None else {"training_kwargs": {"num_epochs": epochs}})
-    names = available(variants)
-    settings = [Setting(recipe, name, seed, changes) for recipe, seed, name in itertools.product(recipes, seeds, names)]
+    order = itertools.product(recipes, seeds, list(variants))
+    settings = [Setting(recipe, name, seed, changes) for recipe, seed, name in order]
     for setting in settings:
         experiment(setting)
     return settings

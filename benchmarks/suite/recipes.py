@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,9 +48,6 @@ _DISTANCE: dict[str, Any] = {
 }
 #: model, as in the names of recipes -> its class, and the settings of recipes that are not tuned
 MODELS: dict[str, dict[str, Any]] = {
-    # PyKEEN's default initializer of relations, by a name that JSON can hold
-    "transe": _DISTANCE
-    | {"model": "TransE", "model_kwargs": {"embedding_dim": 64, "relation_initializer": "xavier_uniform_norm_"}},
     # without PyKEEN's normalisation of entities: products of unit vectors are too small for a loss without a margin
     "distmult": _BILINEAR
     | {"model": "DistMult", "model_kwargs": {"embedding_dim": 64, **_XAVIER, "entity_constrainer": None}},
@@ -66,8 +64,6 @@ MODELS: dict[str, dict[str, Any]] = {
     },
 }
 _NUM_NEGATIVES = 8
-#: What a shipped recipe says of its sampler, and holds for all of them
-_COMMON = ("num_negs_per_pos", "corruption_scheme")
 _RESOLVERS: dict[str, ClassResolver[Any]] = {
     "model": model_resolver,
     "loss": loss_resolver,
@@ -77,17 +73,14 @@ _RESOLVERS: dict[str, ClassResolver[Any]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What one row trains.
+    """What one row trains."""
 
-    :param recipe: ``<data set>-<model>``, or a shipped recipe whose name goes on from there
-    :param variant: a name in :data:`suite.variants.VARIANTS`, which may have a factor of the number of epochs
-    :param seed: the random seed
-    :param overrides: further changes of the pipeline, nested as there
-    """
-
+    #: ``<data set>-<model>``, or a shipped recipe whose name goes on from there
     recipe: str
+    #: a name in :data:`suite.variants.VARIANTS`, which may have a factor of the number of epochs
     variant: str
     seed: int
+    #: further changes of the pipeline, nested as there
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -99,12 +92,8 @@ class Setting:
 def spelled_out(part: str, hint: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Add the defaults of a component that JSON can express, since PyKEEN's validator wants them all."""
     parameters = inspect.signature(_RESOLVERS[part].lookup(hint).__init__).parameters
-    defaults = {
-        name: parameter.default
-        for name, parameter in parameters.items()
-        if isinstance(parameter.default, bool | int | float | str)
-    }
-    return {**defaults, **kwargs}
+    defaults = {name: parameter.default for name, parameter in parameters.items()}
+    return {key: value for key, value in defaults.items() if isinstance(value, bool | int | float | str)} | {**kwargs}
 
 
 def _default_recipe(name: str) -> dict[str, Any]:
@@ -124,11 +113,6 @@ def _default_recipe(name: str) -> dict[str, Any]:
         "dataset_kwargs": {"create_inverse_triples": inverse},
         **MODELS[model],
         "loss": "nssa",
-        # with inverse triples, heads are ranked as tails of the inverse relation: only tails need negatives
-        "negative_sampler_kwargs": {
-            "num_negs_per_pos": _NUM_NEGATIVES,
-            "corruption_scheme": ["tail"] if inverse else ["head", "tail"],
-        },
         "training_kwargs": {"num_epochs": epochs, "batch_size": batch_size},
     }
     for part in _RESOLVERS:
@@ -138,10 +122,7 @@ def _default_recipe(name: str) -> dict[str, Any]:
 
 
 def base_recipe(name: str, endings: tuple[str, ...] = ("",)) -> dict[str, Any]:
-    """Get the recipe of a pair of data set and model, without what it says of its own sampler.
-
-    :param name: ``<data set>-<model>``, or the name of a shipped recipe
-    :param endings: the endings of recipes to look for, the best first
+    """Get the first recipe of some endings, or else the pair's own one, without what it says of its own sampler.
 
     :raises ValueError: if the data set or the model is unknown
     """
@@ -153,9 +134,11 @@ def base_recipe(name: str, endings: tuple[str, ...] = ("",)) -> dict[str, Any]:
     found = found or (name if name in recipe_names() else None)
     recipe = _default_recipe(name) if found is None else load_recipe(found)
     metadata, pipeline = recipe["metadata"], recipe["pipeline"]
-    options = {key: value for key, value in pipeline["negative_sampler_kwargs"].items() if key in _COMMON}
+    # with inverse triples, heads are ranked as tails of the inverse relation: only tails need negatives
+    sides = ["tail"] if pipeline["dataset_kwargs"].get("create_inverse_triples") else ["head", "tail"]
+    own = pipeline.get("negative_sampler_kwargs", {}).get("num_negs_per_pos", _NUM_NEGATIVES)
     # other negatives are as many as these with the generated vectors
-    options["num_negs_per_pos"] = metadata.get("num_negatives", options["num_negs_per_pos"])
+    options = {"num_negs_per_pos": metadata.get("num_negatives", own), "corruption_scheme": sides}
     training = {key: value for key, value in pipeline["training_kwargs"].items() if not key.startswith("callbacks")}
     pipeline.pop("training_loop_kwargs", None)
     pipeline |= {
@@ -195,21 +178,12 @@ def experiment(setting: Setting) -> dict[str, Any]:
         # Bernoulli and pseudo-typed sampling choose the sides themselves
         known = parameters_of(negative_sampler_resolver.lookup(pipeline["negative_sampler"])) | {"num_negs_per_pos"}
         options = pipeline["negative_sampler_kwargs"].items()
-        pipeline["negative_sampler_kwargs"] = {k: v for k, v in options if k in known or k not in _COMMON}
-    _fill_in(pipeline, title=title_of(setting.dataset))
+        pipeline["negative_sampler_kwargs"] = {k: v for k, v in options if k in known or k != "corruption_scheme"}
     pipeline["random_seed"] = setting.seed
+    # in the paths of modalities
+    recipe["pipeline"] = json.loads(json.dumps(pipeline).replace("{title}", title_of(setting.dataset)))
     recipe["metadata"] |= {"variant": setting.variant, "digest": experiment_digest(recipe)}
     return recipe
-
-
-def _fill_in(value: Any, *, title: str) -> None:
-    """Name the data set in the paths of modalities, in place."""
-    for key, part in value.items():
-        if isinstance(part, dict):
-            value[key] = dict(part)
-            _fill_in(value[key], title=title)
-        elif isinstance(part, str):
-            value[key] = part.replace("{title}", title)
 
 
 def _defaults(pipeline: Mapping[str, Any]) -> dict[str, Any]:
@@ -220,10 +194,8 @@ def _defaults(pipeline: Mapping[str, Any]) -> dict[str, Any]:
     if sampler is not None:
         classes.append(negative_sampler_resolver.lookup(sampler))
     if sampler in GENERATORS:
-        classes.append(
-            generator_resolver.lookup(pipeline["negative_sampler_kwargs"].get("generator", GENERATORS[sampler]))
-        )
-        classes.append(CurriculumTrainingCallback)
+        generator = pipeline["negative_sampler_kwargs"].get("generator", GENERATORS[sampler])
+        classes += [generator_resolver.lookup(generator), CurriculumTrainingCallback]
     found = {
         base.__name__: made
         for cls in classes

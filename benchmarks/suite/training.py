@@ -8,7 +8,6 @@ import itertools
 import logging
 import os
 import pathlib
-import resource
 import tempfile
 import time
 import warnings
@@ -35,8 +34,7 @@ from .recipes import Setting, experiment
 from .rows import environment
 from .turns import Turns
 
-METRICS = ("hits_at_1", "hits_at_3", "hits_at_10", "ndcg_at_5")
-MRR = "inverse_harmonic_mean_rank"
+METRICS = {"mrr": "inverse_harmonic_mean_rank"} | {k: k for k in ("hits_at_1", "hits_at_3", "hits_at_10", "ndcg_at_5")}
 #: The number of triples that are ranked at once
 _BATCH_SIZE = 256
 #: Validation triples are ranked about this many times where a curve is asked for
@@ -51,20 +49,16 @@ def quiet() -> None:
     """Keep off the screen what PyKEEN logs and warns of."""
     for name in ("pykeen", "torch_max_mem", "pykeen_dans", "optuna"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", message=".*pin_memory.*")
-    warnings.filterwarnings("ignore", message=".*always shuffled.*")
+    warnings.filterwarnings("ignore", message=".*(pin_memory|always shuffled).*")
 
 
-def _peak_memory_mib() -> float:
-    """Tell the largest resident memory that this process has had, or the largest memory in use on the GPU."""
+def _peak_memory_mib() -> float | None:
+    """Tell the largest memory of this process, on the GPU where there is one, and otherwise under Linux."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     status = pathlib.Path("/proc/self/status")
-    if not status.is_file():
-        # in bytes on macOS
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     # not getrusage: under Linux, a process begins with the peak of the one that started it
-    return int(status.read_text().partition("VmHWM:")[2].split()[0]) / 2**10
+    return int(status.read_text().partition("VmHWM:")[2].split()[0]) / 2**10 if status.is_file() else None
 
 
 class Clock(TrainingCallback):
@@ -94,7 +88,8 @@ class Clock(TrainingCallback):
         self.steps = 0
         #: when each epoch ended, in seconds of the clock
         self.epochs: list[float] = []
-        self.curve: dict[str, list[float]] = {"epochs": [], "seconds": [], "values": []}
+        #: epoch, seconds and mean reciprocal rank
+        self.curve: list[tuple[int, float, float]] = []
         self._last = 0.0
         self._begins = True
 
@@ -157,9 +152,7 @@ class Clock(TrainingCallback):
         self._begins = True
         self.epochs.append(self.seconds)
         if self.rank is not None and epoch % self.every == 0:
-            self.curve["epochs"].append(epoch)
-            self.curve["seconds"].append(self.seconds)
-            self.curve["values"].append(self.rank(self.model))
+            self.curve.append((epoch, self.seconds, self.rank(self.model)))
         if self.turns is not None:
             self.turns.wait(self.seconds)
         self._last = time.perf_counter()
@@ -177,8 +170,7 @@ class Clock(TrainingCallback):
             "parts": dict(self.parts),
             "steps": self.steps,
             "peak_memory_mib": _peak_memory_mib(),
-            **({"curve": self.curve} if self.curve["values"] else {}),
-        }
+        } | ({"curve": self.curve} if self.curve else {})
 
 
 @contextlib.contextmanager
@@ -190,12 +182,6 @@ def empty_cache() -> Iterator[None]:
     with tempfile.TemporaryDirectory() as cache, mock.patch.dict(os.environ, {"PYSTOW_HOME": cache}):
         os.environ.pop("PYKEEN_HOME", None)
         yield
-
-
-def _negative_distance(queries: torch.Tensor, entities: torch.Tensor) -> torch.Tensor:
-    """Compute all distances between complex vectors, as real ones of twice the length, by a matrix product."""
-    left, right = (torch.view_as_real(x).flatten(start_dim=-2).double() for x in (queries, entities))
-    return -torch.cdist(left, right, compute_mode="use_mm_for_euclid_dist").float()
 
 
 @contextlib.contextmanager
@@ -211,7 +197,9 @@ def fast_ranking() -> Iterator[None]:
             # a rotation changes no distance, so that it may be undone on the other side
             for queries, entities in ((h * r, t), (t * r.conj(), h)):
                 if entities.shape[0] == 1 and entities.shape[1] > 1000 and queries.shape[1] == 1:
-                    return _negative_distance(queries[:, 0], entities[0])
+                    # complex vectors are real ones of twice the length
+                    pair = (torch.view_as_real(x).flatten(start_dim=-2).double() for x in (queries[:, 0], entities[0]))
+                    return -torch.cdist(*pair, compute_mode="use_mm_for_euclid_dist").float()  # type: ignore[misc,arg-type]
         result: torch.Tensor = slow(self, h, r, t)
         return result
 
@@ -234,7 +222,7 @@ def validation_mrr(model: Model, dataset: Dataset) -> float:
             batch_size=_BATCH_SIZE,
             use_tqdm=False,
         )
-    return float(result.get_metric(MRR))
+    return float(result.get_metric("inverse_harmonic_mean_rank"))
 
 
 def train(
@@ -253,10 +241,8 @@ def train(
     :param ranked: rank the ``test`` triples, once, and those of validation, or those of ``validation`` alone, or none
     :param curve: whether to rank the validation triples in between, off the clock
     :param negatives: describe the negatives of so many positives after the training
-    :param exact: see :class:`Clock`
-    :param max_steps: see :class:`Clock`; nothing is ranked where it is less than there are
-    :param turns: where to wait for others, in a process of its own
-    :param threads: the number of threads of torch, default: as it is
+    :param exact: see :class:`Clock`, and so ``max_steps``
+    :param turns: where to wait for others, in a process of its own, whose number of threads is ``threads``
     """
     if threads is not None:
         torch.set_num_threads(threads)
@@ -302,7 +288,7 @@ def train(
             return row | clock.row()
     row |= {"loss_value": result.losses[-1], **clock.row()}
     if ranked == "test":
-        row |= {"mrr": result.get_metric(MRR), **{metric: result.get_metric(metric) for metric in METRICS}}
+        row |= {name: result.get_metric(metric) for name, metric in METRICS.items()}
         row["evaluation_seconds"] = result.evaluate_seconds
     if ranked:
         row["valid_mrr"] = validation_mrr(result.model, dataset)
@@ -323,13 +309,10 @@ def _describe(result: PipelineResult, dataset: Dataset, num_positives: int) -> d
         num_entities=dataset.training.num_entities,
         num_relations=dataset.training.num_relations,
     )
-    held_out = [factory.mapped_triples for factory in (dataset.validation, dataset.testing) if factory is not None]
+    held_out = torch.cat([part.mapped_triples for part in (dataset.validation, dataset.testing) if part is not None])
+    held_out = as_trained(dataset.training, held_out)
     report = describe_negatives(
-        sampler,
-        mapped_triples=training,
-        held_out=as_trained(dataset.training, torch.cat(held_out)),
-        model=result.model,
-        num_positives=num_positives,
+        sampler, mapped_triples=training, held_out=held_out, model=result.model, num_positives=num_positives
     )
 
     def figures(part: NegativeStatistics) -> dict[str, float]:

@@ -1,14 +1,15 @@
 """Tune a recipe on validation triples, each loss and loop alike, and write it to the package.
 
-A study is a search by Optuna's TPE, whose first trial is the recipe as it was. All trials are kept in
-``benchmarks/results/tuning``, and a study that was interrupted goes on.
+The first trial of a study is the recipe as it was. All trials are kept, and a study that was interrupted goes on.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import logging
+import operator
 import pathlib
 import time
 from collections.abc import Mapping
@@ -36,9 +37,8 @@ METRIC = "validation MRR, all known triples filtered"
 
 def space_of(pipeline_options: Mapping[str, Any]) -> dict[str, BaseDistribution]:
     """Tell what is searched, by paths with dots: learning rate, regularisation weight, and what the loss has."""
-    space: dict[str, BaseDistribution] = {
-        "optimizer_kwargs.lr": FloatDistribution(*_RATES[pipeline_options["optimizer"]], log=True)
-    }
+    space: dict[str, BaseDistribution] = {}
+    space["optimizer_kwargs.lr"] = FloatDistribution(*_RATES[pipeline_options["optimizer"]], log=True)
     if "regularizer" in pipeline_options:
         space["regularizer_kwargs.weight"] = FloatDistribution(1e-5, 1e-1, log=True)
     loss = pipeline_options["loss_kwargs"]
@@ -50,18 +50,9 @@ def space_of(pipeline_options: Mapping[str, Any]) -> dict[str, BaseDistribution]
     return space
 
 
-def _value(options: Mapping[str, Any], path: str) -> Any:
-    """Read a nested option."""
-    for key in path.split("."):
-        options = options[key]
-    return options
-
-
 def _with(options: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
     """Override nested options by their paths."""
-    for path, value in params.items():
-        options = merge(options, nested(path, value))
-    return dict(options)
+    return functools.reduce(merge, (nested(*item) for item in params.items()), dict(options))
 
 
 def tune(setting: Setting, *, trials: int, folder: pathlib.Path = STUDIES) -> dict[str, Any]:
@@ -87,18 +78,16 @@ def tune(setting: Setting, *, trials: int, folder: pathlib.Path = STUDIES) -> di
         study.add_trial(optuna.trial.create_trial(params=trial["params"], distributions=space, value=trial["value"]))
     if not record["trials"]:
         # within the space, which the recipe may have left
-        first = {key: _value(made, key) for key, part in space.items()}
+        first = {path: functools.reduce(operator.getitem, path.split("."), made) for path in space}
         study.enqueue_trial({key: value for key, value in first.items() if space[key]._contains(value)})
     while len(record["trials"]) < trials:
         trial = study.ask(space)
         started = time.perf_counter()
-        tried = dataclasses.replace(setting, overrides=_with(overrides, trial.params))
-        value = train(tried, ranked="validation")["valid_mrr"]
+        changes = _with(overrides, trial.params)
+        value = train(dataclasses.replace(setting, overrides=changes), ranked="validation")["valid_mrr"]
         study.tell(trial, value)
         record["trials"].append({"value": value, "params": trial.params, "seconds": time.perf_counter() - started})
-        record["best"] = max(
-            ({k: t[k] for k in ("value", "params")} for t in record["trials"]), key=lambda t: t["value"]
-        )
+        record["best"] = max(record["trials"], key=lambda tried: tried["value"])
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(record, indent=1) + "\n")
         logger.info("%s, trial %d: %.4f with %s", name, len(record["trials"]), value, trial.params)
@@ -108,19 +97,17 @@ def tune(setting: Setting, *, trials: int, folder: pathlib.Path = STUDIES) -> di
 def write_recipe(record: Mapping[str, Any], folder: pathlib.Path = EXPERIMENTS) -> pathlib.Path:
     """Write the best trial of a study, as :func:`tune` returns it, as a recipe of the package."""
     name, variant = record["name"], record["variant"]
-    if name in recipe_names():
-        # its sampler and its epochs stay
-        made = load_recipe(name)
-    else:
-        made = experiment(Setting(record["recipe"], variant, 0))
-        del made["pipeline"]["random_seed"]
+    # the sampler and the epochs of one that is shipped stay
+    made = load_recipe(name) if name in recipe_names() else experiment(Setting(record["recipe"], variant, 0))
     made["pipeline"] = _with(made["pipeline"], record["best"]["params"])
+    made["pipeline"].pop("random_seed", None)
+    trials = len(record["trials"])
     made["metadata"] = {
         **{key: made["metadata"][key] for key in ("title", "num_negatives") if key in made["metadata"]},
-        "comments": f"The best of {len(record['trials'])} trials for the variant '{variant}' by {record['metric']}.",
+        "comments": f"The best of {trials} trials for the variant '{variant}' by {record['metric']}.",
         "study": name,
         "tuned_for": variant,
-        "trials": len(record["trials"]),
+        "trials": trials,
     }
     path = folder / f"{name}.json"
     path.write_text(json.dumps(made | {"results": {}}, indent=2) + "\n")

@@ -37,16 +37,15 @@ def _main(connection: Connection, work: Callable[..., Any], kwargs: Mapping[str,
 
 
 def interleave(work: Callable[..., Any], tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Let processes take turns until all of them are done, and return the result of each.
+    """Let processes take turns until all of them are done, and return the result of each by its name.
 
-    :param work: what each does: an importable function that waits for its first turn, by its argument ``turns``, before
-        anything is timed
-    :param tasks: its further arguments, which can be pickled, by the name of the task
+    Each calls an importable function, which waits for its turn, by its argument ``turns``, before anything is timed.
 
     :raises RuntimeError: if one of them fails; all of them are ended then
     """
     context = multiprocessing.get_context("spawn")
-    processes, pipes = {}, {}
+    processes: dict[str, Any] = {}
+    pipes: dict[str, Connection] = {}
     results: dict[str, Any] = {}
     used: dict[str, float] = {}
 

@@ -1,21 +1,14 @@
 """All that is compared, in one table: a variant is a name and what it overrides in a recipe.
 
-The recipe itself is that of uniform negatives, without what a shipped recipe says of its own sampler. A variant that
-this installation cannot run is left out with one line in the log, so that the table may name what comes later.
+The recipe itself is that of uniform negatives, without what a shipped recipe says of its own sampler.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
-import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
-
-from pykeen.sampling import negative_sampler_resolver
-from pykeen.training import training_loop_resolver
-
-logger = logging.getLogger(__name__)
 
 KGC, GAN, HIERARCHICAL = "diffusionadaptive", "twowaygan", "hierarchical"
 #: Their generators
@@ -26,15 +19,13 @@ _CURRICULUM = "negative_sampler_kwargs.curriculum_kwargs"
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """One way to train.
+    """One way to train."""
 
-    :param overrides: what it changes in the experiment's ``pipeline``, nested as there
-    :param tuned: the endings of the names of recipes that were tuned for it, the best first
-    :param label: how tables call it, default: its name
-    """
-
+    #: what it changes in the experiment's ``pipeline``, nested as there
     overrides: Mapping[str, Any]
+    #: the endings of the names of recipes that were tuned for it, the best first
     tuned: tuple[str, ...] = ("",)
+    #: how tables call it, default: its name
     label: str = ""
 
 
@@ -133,7 +124,6 @@ VARIANTS: dict[str, Variant] = {
     "aggressive": _live(KGC, curriculum="exponential", curriculum_kwargs={"rate": 8.0}),
     "reversed": _live(KGC, curriculum="reversed"),
     # does pre-training matter?
-    "reference-0": _live(KGC, "random reference embedding", reference_kwargs={"num_epochs": 0}),
     "reference-1": _live(KGC, "reference embedding of one epoch", reference_kwargs={"num_epochs": 1}),
     # without the callback, whose steering to the targets would cancel what it does
     **_sweep("mu", _own(KGC), "negative_sampler_kwargs.generator_kwargs.mu", (0.0, 0.5, 1.0, 1.5, 2.0)),
@@ -196,27 +186,3 @@ def parameters_of(cls: type) -> set[str]:
             if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
                 break
     return names
-
-
-def _missing(name: str) -> str | None:
-    """Tell why a variant cannot be run here, or nothing where it can be."""
-    overrides = lookup(name)[0].overrides
-    loop = overrides.get("training_loop", "slcwa")
-    if loop != "1vsall" and training_loop_resolver.normalize(loop) not in training_loop_resolver.lookup_dict:
-        return f"there is no training loop {loop!r}"
-    sampler = negative_sampler_resolver.lookup_dict.get(overrides.get("negative_sampler", "basic"))
-    if sampler is None:
-        return f"there is no sampler {overrides['negative_sampler']!r}"
-    if loop in {"dans", "dans-kgc", "dhns"}:
-        sampler = getattr(training_loop_resolver.lookup(loop), "sampler_cls", sampler)
-    unknown = set(overrides.get("negative_sampler_kwargs", {})) - parameters_of(sampler)
-    return f"the sampler has no option {', '.join(sorted(unknown))}" if unknown else None
-
-
-def available(names: Iterable[str]) -> list[str]:
-    """Leave out the variants that cannot be run here, with a line in the log for each."""
-    reasons = {name: _missing(name) for name in names}
-    for name, reason in reasons.items():
-        if reason is not None:
-            logger.warning("%s is left out: %s in this installation.", name, reason)
-    return [name for name, reason in reasons.items() if reason is None]
