@@ -7,15 +7,15 @@ from typing import Any
 import torch
 from pykeen.typing import FloatTensor
 
-from pykeen_dans.generators.base import Budget
-from pykeen_dans.generators.gan import TwoWayGANGenerator
-from pykeen_dans.space.entity_space import EntitySpace
+from pykeen_dans.generators import TwoWayGANGenerator
+from pykeen_dans.space import EntitySpace
+from pykeen_dans.utils.budget import Budget
 
-from .toys import DIM, NUM_RELATIONS, clustered_space, clustered_world, seeded
+from .toys import DIM, NUM_RELATIONS, clustered_graph, clustered_space, seeded
 
 SPACE = clustered_space()
-WORLD = clustered_world(typed=False)
-QUERIES = WORLD.index.select(torch.arange(WORLD.index.num_queries))
+GRAPH = clustered_graph(typed=False)
+QUERIES = GRAPH.index.select(torch.arange(GRAPH.index.num_queries))
 
 
 def make_generator(seed: int = 0, **kwargs: Any) -> TwoWayGANGenerator:
@@ -28,17 +28,17 @@ def fit(
     generator: TwoWayGANGenerator, num_steps: int, *, space: EntitySpace = SPACE, seed: int = 0
 ) -> dict[str, float]:
     torch.manual_seed(seed)
-    report = generator.fit(space=space, world=WORLD, budget=Budget(units=num_steps), random=seeded(seed))
+    report = generator.fit(space=space, graph=GRAPH, budget=Budget(units=num_steps), random=seeded(seed))
     assert report.steps == num_steps
     return report.metrics
 
 
 def generate(generator: TwoWayGANGenerator, *, space: EntitySpace = SPACE, seed: int = 0) -> FloatTensor:
-    return generator.generate(space=space, world=WORLD, queries=QUERIES, random=seeded(seed))
+    return generator.generate(space=space, graph=GRAPH, queries=QUERIES, random=seeded(seed))
 
 
-def fakes_of(generator: TwoWayGANGenerator, *, seed: int = 0) -> list[FloatTensor]:
-    return generator.fakes(generator.context(SPACE, QUERIES), seeded(seed))
+def fakes_of(generator: TwoWayGANGenerator, *, space: EntitySpace = SPACE, seed: int = 0) -> list[FloatTensor]:
+    return generator.fakes(space, QUERIES, seeded(seed))
 
 
 def parameters_of(module: torch.nn.Module) -> dict[str, FloatTensor]:

@@ -12,16 +12,23 @@ from pykeen.models import ERModel, FixedModel, model_resolver
 from pykeen.triples import TriplesFactory
 
 from pykeen_dans.graph import HEAD, TAIL
-from pykeen_dans.space.combination import TranslationCombination
-from pykeen_dans.space.entity_space import (
+from pykeen_dans.space import (
     EntitySpace,
     NonFiniteSpaceError,
     UnsupportedModelError,
-    evaluating,
+    combination_for,
     live_space,
     real_view,
     reference_space,
 )
+from pykeen_dans.space.combination import (
+    ComplexProductCombination,
+    LearnedCombination,
+    ProductCombination,
+    RotationCombination,
+    TranslationCombination,
+)
+from pykeen_dans.utils.models import evaluating
 
 from .toys import make_space, seeded
 
@@ -155,6 +162,43 @@ def test_without_a_known_combination_the_query_is_the_kept_entity(name: str) -> 
     space = live_space(make_model(name))
     kept = torch.tensor([3, 1])
     assert torch.equal(space.queries(kept, torch.tensor([0, 2]), torch.tensor([HEAD, TAIL])), space.vectors[kept])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("TransE", TranslationCombination),
+        ("DistMult", ProductCombination),
+        ("ComplEx", ComplexProductCombination),
+        ("RotatE", RotationCombination),
+        ("TuckER", type(None)),
+    ],
+)
+def test_combinations_are_known_by_the_interaction(name: str, expected: type) -> None:
+    model = make_model(name)
+    assert type(combination_for(model.interaction)) is expected
+    assert live_space(model).combines == (expected is not type(None))
+
+
+def test_a_learned_combination_begins_as_the_identity_and_has_both_directions() -> None:
+    combination = LearnedCombination(num_relations=2, dim=3)
+    kept, relations, sides = torch.ones(2, 3), torch.tensor([1, 1]), torch.tensor([HEAD, TAIL])
+    assert torch.equal(combination(kept, relations, sides), kept)
+    with torch.no_grad():
+        combination.scale.weight[1] = 2.0
+        combination.shift.weight[3] = 5.0
+    assert combination(kept, relations, sides).tolist() == [[2.0] * 3, [6.0] * 3]
+
+
+def test_vectors_may_be_left_as_they_are() -> None:
+    entities, relations = torch.randn(9, 4, generator=seeded()) * 5 + 2, torch.randn(2, 4, generator=seeded(1))
+    space = EntitySpace.create(
+        entities=entities, relations=relations, combination=TranslationCombination(), standardised=False
+    )
+    assert torch.equal(space.vectors, entities)
+    assert torch.equal(space.restore(space.vectors), entities)
+    query = space.queries(torch.tensor([3]), torch.tensor([1]), torch.tensor([TAIL]))
+    assert torch.equal(query, entities[[3]] + relations[[1]])
 
 
 def test_encoders_give_enriched_vectors() -> None:

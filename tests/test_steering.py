@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -16,9 +17,11 @@ from pykeen.models import Model, model_resolver
 from pykeen.triples import TriplesFactory
 from pykeen.typing import LongTensor
 
+from pykeen_dans.engine.settings import EngineSettings, reachable_targets
 from pykeen_dans.engine.steering import HardnessSteering, rank_percentiles, score_candidates
-from pykeen_dans.generators.diffusion import DiffusionGenerator
-from pykeen_dans.graph import TAIL, QueryBatch, QueryIndex
+from pykeen_dans.generators import DiffusionGenerator, Generator, PriorGenerator
+from pykeen_dans.graph import HEAD, TAIL, QueryBatch, QueryIndex
+from pykeen_dans.utils import logs
 
 from .toys import known_answers, seeded
 
@@ -155,52 +158,77 @@ def test_a_pool_stands_for_all_entities() -> None:
 # The loop
 
 
-class Plant:
-    """A generator whose negatives have percentiles as its spreads say, up to a factor that its timestep changes."""
+class Plant(Generator):
+    """A generator whose negatives have percentiles as its spreads say, up to a factor that it can change by steps.
 
-    def __init__(self, factors: Sequence[float], step: float = 1.2) -> None:
-        self.factors = list(factors)
+    :param factors: for each band and source the factor
+    :param step: by how much it is changed at once
+    """
+
+    def __init__(self, factors: Sequence[Sequence[float]], *, step: float = 1.2) -> None:
+        super().__init__(dim=1, num_relations=1, num_bands=len(factors))
+        self.factors = [list(of_band) for of_band in factors]
         self.step = step
-        self.adjusted: list[tuple[int, bool]] = []
+        self.adjusted: list[tuple[int, int, bool]] = []
 
-    def percentiles(self, spreads: Sequence[float]) -> list[float]:
-        return [factor * spread / 2 for factor, spread in zip(self.factors, spreads, strict=True)]
+    def generate(self, **kwargs: Any) -> torch.Tensor:
+        raise NotImplementedError
 
-    def adjust_hardness(self, band: int, harder: bool) -> bool:
-        self.adjusted.append((band, harder))
-        self.factors[band] *= 1 / self.step if harder else self.step
+    def percentiles(self, spreads: Sequence[Sequence[float]]) -> list[list[float]]:
+        return [
+            [factor * spread / 2 for factor, spread in zip(*pair, strict=True)]
+            for pair in zip(self.factors, spreads, strict=True)
+        ]
+
+    def adjust_hardness(self, band: int, source: int, *, harder: bool) -> bool:
+        self.adjusted.append((band, source, harder))
+        self.factors[band][source] *= 1 / self.step if harder else self.step
         return True
 
 
 TARGETS = (0.3, 0.1, 0.05, 0.02)
 
 
+def plant_of(*factors: float) -> Plant:
+    return Plant([[factor] for factor in factors])
+
+
 def run(steering: HardnessSteering, plant: Plant, rounds: int) -> list[float]:
+    """Close the loop for some rounds, and tell the percentiles of the first source."""
     for _ in range(rounds):
-        steering.update(plant.percentiles(steering.spreads), plant)  # type: ignore[arg-type]
-    return plant.percentiles(steering.spreads)
+        steering.update(plant.percentiles(steering.spreads), plant)
+    return [of_band[0] for of_band in plant.percentiles(steering.spreads)]
+
+
+def first(values: Sequence[Sequence[float]]) -> list[float]:
+    return [of_band[0] for of_band in values]
+
+
+def keep_distance(spreads: Sequence[float]) -> bool:
+    return all(easier >= 1.0999 * harder for easier, harder in itertools.pairwise(spreads))
 
 
 def test_the_first_spreads_are_right_if_nearness_is_plausibility() -> None:
-    steering, plant = HardnessSteering(TARGETS, min_spread=0.01), Plant([1, 1, 1, 1])
-    assert plant.percentiles(steering.spreads) == pytest.approx(TARGETS)
-    before = list(steering.spreads)
+    steering, plant = HardnessSteering(TARGETS, min_spread=0.01), plant_of(1, 1, 1, 1)
+    assert first(plant.percentiles(steering.spreads)) == pytest.approx(TARGETS)
+    before = [list(of_band) for of_band in steering.spreads]
     run(steering, plant, 5)
     assert steering.spreads == before
     assert plant.adjusted == []
+    assert steering.unheld() == []
 
 
 @pytest.mark.parametrize("start", [0.02, 0.5, 1.0])
 def test_spreads_converge_from_wherever_they_start(start: float) -> None:
-    steering, plant = HardnessSteering(TARGETS, min_spread=0.01), Plant([1, 1, 1, 1])
-    steering.spreads = [start] * 4
-    assert run(steering, plant, 12) == pytest.approx(TARGETS, rel=0.11)
-    assert plant.adjusted == []
+    steering, plant = HardnessSteering(TARGETS, min_spread=0.01), plant_of(1, 1, 1, 1)
+    steering.spreads = [[start] for _ in TARGETS]
+    assert run(steering, plant, 20) == pytest.approx(TARGETS, rel=0.11)
+    assert keep_distance(first(steering.spreads))
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.8, 1.25, 1.6])
 def test_spreads_make_up_for_nearness_that_is_not_plausibility(factor: float) -> None:
-    steering, plant = HardnessSteering(TARGETS, min_spread=0.001), Plant([factor] * 4)
+    steering, plant = HardnessSteering(TARGETS, min_spread=0.001), plant_of(*[factor] * 4)
     distances = []
     for _ in range(10):
         measured = run(steering, plant, 1)
@@ -210,58 +238,161 @@ def test_spreads_make_up_for_nearness_that_is_not_plausibility(factor: float) ->
 
 
 def test_where_the_spread_is_at_its_limit_the_generator_is_moved() -> None:
-    steering, plant = HardnessSteering((0.3, 0.02), min_spread=0.1), Plant([0.4, 1.0])
+    steering, plant = HardnessSteering((0.3, 0.02), min_spread=0.1), plant_of(0.4, 1.0)
     measured = run(steering, plant, 30)
     # the first band is too hard even at a spread of 1, the second too easy at the smallest
-    assert {(band, harder) for band, harder in plant.adjusted} == {(0, False), (1, True)}
-    assert steering.spreads == [1.0, 0.1]
+    assert {(band, harder) for band, _, harder in plant.adjusted} == {(0, False), (1, True)}
+    assert first(steering.spreads) == [1.0, 0.1]
     assert measured == pytest.approx((0.3, 0.02), rel=0.21)
+
+
+def test_where_a_neighbour_is_in_the_way_the_generator_is_moved() -> None:
+    """Bands do not come nearer to each other than by a tenth, however far from the target they are."""
+    steering, plant = HardnessSteering((0.2, 0.19), min_spread=0.01), plant_of(2.0, 1.0)
+    measured = run(steering, plant, 30)
+    assert keep_distance(first(steering.spreads))
+    assert (0, 0, True) in plant.adjusted
+    assert measured == pytest.approx((0.2, 0.19), rel=0.21)
+
+
+def test_a_generator_that_can_do_no_more_does_not_bring_bands_together() -> None:
+    """On a plant that is easy whatever is done, all bands are as hard as can be, but one below the other."""
+    steering, plant = HardnessSteering(TARGETS, min_spread=0.05), Plant([[40.0]] * 4, step=1.0)
+    run(steering, plant, 30)
+    assert first(steering.spreads) == pytest.approx([0.05 * 1.1**k for k in (3, 2, 1, 0)])
+    assert len(steering.unheld()) == 4
+
+
+def test_sources_are_steered_each_by_itself() -> None:
+    steering = HardnessSteering((0.2, 0.1), num_sources=2, min_spread=0.01)
+    plant = Plant([[1.0, 0.5], [1.0, 0.5]])
+    run(steering, plant, 10)
+    assert [of_band[0] for of_band in steering.spreads] == pytest.approx([0.4, 0.2])
+    assert [of_band[1] for of_band in steering.spreads] == pytest.approx([0.8, 0.4], rel=0.11)
+    assert first(plant.percentiles(steering.spreads)) == pytest.approx((0.2, 0.1))
 
 
 def test_a_calm_loop_moves_less() -> None:
     moved = {}
     for gain in (0.25, 0.5, 1.0):
         steering = HardnessSteering((0.1,), min_spread=0.01, gain=gain)
-        steering.update([0.2], Plant([1]))  # type: ignore[arg-type]
-        moved[gain] = steering.spreads[0]
+        steering.update([[0.2]], plant_of(1))
+        moved[gain] = steering.spreads[0][0]
     assert 0.2 > moved[0.25] > moved[0.5] > moved[1.0]
     assert moved[1.0] == pytest.approx(0.1)
 
 
 def test_what_is_near_enough_or_was_not_measured_stays() -> None:
-    steering, plant = HardnessSteering(TARGETS, min_spread=0.01), Plant([1, 1, 1, 1])
-    before = list(steering.spreads)
-    measured = [0.3 * 1.09, 0.1 / 1.09, math.nan, math.nan]
-    steering.update(measured, plant)  # type: ignore[arg-type]
+    steering, plant = HardnessSteering(TARGETS, min_spread=0.01), plant_of(1, 1, 1, 1)
+    before = [list(of_band) for of_band in steering.spreads]
+    measured = [[0.3 * 1.09], [0.1 / 1.09], [math.nan], [math.nan]]
+    steering.update(measured, plant)
     assert steering.spreads == before
-    assert steering.measured is not None
-    assert steering.measured[:2] == measured[:2]
+    assert steering.percentiles[:2] == measured[:2]
+    assert plant.adjusted == []
 
 
-@settings(max_examples=60, deadline=None)
+def test_bands_off_their_targets_are_told() -> None:
+    steering, plant = HardnessSteering(TARGETS, num_sources=2, min_spread=0.01), Plant([[1.0, 1.0]] * 4)
+    # before anything was measured, nothing is known to be off
+    assert steering.unheld() == []
+    steering.update([[0.3, 0.41], [0.06, 0.1], [0.05, math.nan], [0.02, 0.021]], plant)
+    assert steering.unheld() == [(0, 1), (1, 0)]
+    assert steering.unheld(tolerance=0.5) == []
+
+
+def test_bands_may_be_widened() -> None:
+    steering = HardnessSteering((0.4, 0.1), num_sources=2)
+    steering.widen(0.3)
+    assert steering.spreads == [[0.8, 0.8], [0.3, 0.3]]
+
+
+@settings(max_examples=30, deadline=None)
 @given(
     rounds=st.lists(
         st.lists(st.one_of(st.floats(0, 1), st.just(math.nan)), min_size=4, max_size=4), min_size=1, max_size=30
     ),
-    min_spread=st.floats(1e-3, 1.0),
+    min_spread=st.floats(1e-3, 0.6),
 )
-def test_spreads_and_timesteps_never_leave_their_ranges(rounds: list[list[float]], min_spread: float) -> None:
+def test_bands_stay_in_their_ranges_and_in_order_whatever_is_measured(
+    rounds: list[list[float]], min_spread: float
+) -> None:
     steering = HardnessSteering(TARGETS, min_spread=min_spread)
-    generator = DiffusionGenerator(dim=2, num_relations=1, num_timesteps=50, hidden_dim=4)
-    for measured in rounds:
-        steering.update(measured, generator)
-        assert all(min_spread <= spread <= 1 for spread in steering.spreads)
-        assert all(a > b for a, b in zip([51, *generator.bands], [*generator.bands, 0], strict=True))
+    diffusion = DiffusionGenerator(dim=2, num_relations=1, num_timesteps=50, hidden_dim=4, difficulty="constant")
+    prior = PriorGenerator(dim=2, num_relations=1, num_bands=4, pathways="entity")
+    before = keep_distance(first(steering.spreads))
+    for number, measured in enumerate(rounds):
+        steering.update([[value] for value in measured], diffusion if number % 2 else prior)
+        spreads = first(steering.spreads)
+        assert all(min_spread <= spread <= 1 for spread in spreads)
+        # bands that keep their distance never lose it
+        assert keep_distance(spreads) >= before
+        before = keep_distance(spreads)
+        timesteps = diffusion.process(0).bands
+        assert all(a > b for a, b in itertools.pairwise([51, *timesteps, 0]))
+        distances = [of_band[0] for of_band in prior.distances]
+        assert all(a >= 1.0999 * b for a, b in itertools.pairwise(distances))
+        assert distances[0] <= 1.0 and distances[-1] >= 0.5
+
+
+# Targets
+
+
+def settings_of(targets: tuple[float, ...], **kwargs: Any) -> EngineSettings:
+    return EngineSettings(targets=targets, sides=(HEAD, TAIL), seed=0, **kwargs)
+
+
+DEFAULT = (0.28, 0.21, 0.14, 0.07)
+
+
+@pytest.mark.parametrize(
+    ("num_entities", "min_candidates", "expected"),
+    [
+        # Nations, whose best 4 of 14 entities have a median percentile of .143, UMLS and CoDEx-S
+        (14, 4, (0.28,)),
+        (135, 4, DEFAULT),
+        (2034, 4, DEFAULT),
+        (14, 1, (0.28, 0.14)),
+        (28, 4, (0.28, 0.21, 0.14)),
+        (135, 40, (0.28, 0.21)),
+        # there is always one
+        (3, 4, (0.28,)),
+    ],
+)
+def test_targets_that_a_graph_cannot_give_are_left_out(
+    num_entities: int, min_candidates: int, expected: tuple[float, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    logs.warn_once.cache_clear()
+    for _ in range(3):
+        left = settings_of(DEFAULT, min_candidates=min_candidates).on(num_entities).targets
+        assert left == expected
+    # said once, however many samplers there are
+    assert len(caplog.records) == (expected != DEFAULT)
+    if caplog.records:
+        assert f"targets={DEFAULT}: {num_entities} entities are too few" in caplog.text
+        assert f"only {expected} are used" in caplog.text
+
+
+@given(
+    targets=st.lists(st.floats(0.001, 0.5), min_size=1, max_size=8),
+    num_entities=st.integers(2, 5000),
+    min_candidates=st.integers(1, 50),
+)
+def test_targets_that_are_left_can_be_told_apart(targets: list[float], num_entities: int, min_candidates: int) -> None:
+    ordered = tuple(sorted(targets, reverse=True))
+    left = reachable_targets(ordered, num_entities=num_entities, min_candidates=min_candidates)
+    assert left[0] == ordered[0]
+    assert set(left) <= set(ordered)
+    assert all(target >= min_candidates / (2 * num_entities) for target in left[1:])
+    assert all(easier - harder >= 1 / num_entities for easier, harder in itertools.pairwise(left))
+    # nothing else is left out
+    for target in set(ordered) - set(left):
+        near = any(0 <= kept - target < 1 / num_entities for kept in left)
+        assert near or target < min_candidates / (2 * num_entities)
 
 
 @pytest.mark.parametrize("targets", [(), (0.0,), (0.6,), (-0.1,), (math.nan,), (0.1, 0.2), (0.3, 0.1, 0.2)], ids=str)
 def test_bad_targets(targets: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match=r"targets=\(.*\) must be .*for example") as error:
-        HardnessSteering(targets)
+        settings_of(targets)
     assert str(targets) in str(error.value)
-
-
-@pytest.mark.parametrize("min_spread", [0.0, 1.5, math.nan])
-def test_bad_spread(min_spread: float) -> None:
-    with pytest.raises(ValueError, match=f"min_spread={min_spread}"):
-        HardnessSteering(TARGETS, min_spread=min_spread)

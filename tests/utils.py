@@ -29,7 +29,7 @@ SMALL: dict[str, Any] = dict(
     fit_steps=5,
     batch_size=64,
     reference_kwargs=dict(dim=8, num_epochs=1, use_tqdm=False),
-    difficulty_kwargs=dict(dim=8, num_epochs=1, max_epochs=2, use_tqdm=False),
+    difficulty_kwargs=dict(hidden_dim=8),
 )
 
 #: The same for the two-way GAN

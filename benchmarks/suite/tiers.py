@@ -1,6 +1,6 @@
 """What each tier runs: part, recipes, variants, seeds and further options; what is there already is skipped.
 
-``smoke`` shows that everything works, and its figures mean nothing. ``small`` takes about an hour on two cores. ``full``
+``smoke`` shows that everything works; its figures mean nothing. ``small`` takes an hour on two cores or so. ``full``
 has every row of the page of results, and ``gpu`` those worth eight minutes of a GPU.
 """
 

@@ -2,8 +2,9 @@
 
 The paper feeds structural features into its difficulty network and lists them in an appendix that is not available.
 These seven are our choice: the usual local centralities, since what is rare or mixed is hard to embed. Clustering
-coefficient, PageRank and core number were there, too, and added nothing (rank correlation of the learned difficulty
-with that of validation and test triples: UMLS .442 without and .450 with them, Kinships .740 and .739).
+coefficient, PageRank and core number were there, too, and added nothing: the rank correlation of the learned difficulty
+with that of validation and test triples is .450 without and .453 with them on UMLS, .739 and .737 on Kinships, .181 and
+.178 on CoDEx-S.
 """
 
 from __future__ import annotations

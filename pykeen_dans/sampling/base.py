@@ -223,21 +223,24 @@ class GeneratedNegativeSampler(NegativeSampler):
         head, relation, tail = positives.unbind(dim=-1)
         shape = (len(positives), self.num_negs_per_pos)
         turns, corrupts_head = self._sides_in_turn(shape)
-        original = torch.where(corrupts_head, head[:, None], tail[:, None])
+        original = (
+            torch.where(corrupts_head, head[:, None], tail[:, None])
+            if len(self.sides) > 1
+            else (head if self.sides == (HEAD,) else tail)[:, None].expand(shape)
+        )
         replacement = torch.randint(self.num_entities - 1, size=shape)
         # skip the original entity
         replacement += replacement >= original
         if self.num_generated > 0:
             self._replace_from_bank(replacement, original, turns, queries=self._queries(head, relation, tail))
         self.num_seen += len(positives)
-        negatives = torch.stack(
-            [
-                torch.where(corrupts_head, replacement, head[:, None]),
-                relation[:, None].expand(shape),
-                torch.where(corrupts_head, tail[:, None], replacement),
-            ],
-            dim=-1,
-        )
+        negatives = positives[:, None].repeat(1, self.num_negs_per_pos, 1)
+        if len(self.sides) == 1:
+            negatives[..., 0 if self.sides == (HEAD,) else 2] = replacement
+        else:
+            # heads are where tails are not
+            torch.where(corrupts_head, replacement, head[:, None], out=negatives[..., 0])
+            torch.where(corrupts_head, tail[:, None], replacement, out=negatives[..., 2])
         return negatives.view(*positive_batch.shape[:-1], self.num_negs_per_pos, 3)
 
     def draw(self, positives: LongTensor, *, side: int, num_draws: int) -> LongTensor:
