@@ -117,6 +117,8 @@ def register() -> None:
     for cls, synonyms in samplers:
         _add(negative_sampler_resolver, cls, synonyms)
     _add(filterer_resolver, filtering.ExactFilterer)
+    metric = importlib.import_module("pykeen_dans.evaluation.metrics").NDCGAtK
+    _add(importlib.import_module("pykeen.metrics.ranking").rank_based_metric_resolver, metric, metric.synonyms)
 
     for package, entries in (("pykeen.nn", REPRESENTATIONS), ("pykeen.training", TRAINING)):
         call_after_import(package, functools.partial(_register_late, package, entries))

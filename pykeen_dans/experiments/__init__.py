@@ -2,8 +2,7 @@
 
 Each file is a complete experiment, ``pykeen experiments run umls-complex.json -d OUT`` runs it. Its hyper-parameters
 were chosen on validation triples for uniform negatives, and the generated ones use them unchanged; :func:`with_sampler`
-swaps one for the other, and leaves all else as it is. The files are written by ``benchmarks/make_recipes.py``, never
-by hand.
+swaps one for the other, and leaves all else as it is. The files are written by ``benchmarks/run.py tune``.
 
 >>> from pykeen_dans.experiments import load_recipe, with_sampler
 >>> recipe = with_sampler(load_recipe("umls-complex"), "basic", num_negatives=16)
