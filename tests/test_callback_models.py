@@ -99,7 +99,6 @@ def test_vector_loss_that_is_not_finite_leaves_the_model_alone(caplog: pytest.Lo
     hooks = [Hook("on_batch", record), CurriculumTrainingCallback(vector_weight=1.0, **COUNTED | dict(fit_steps=20))]
     losses = train(loop, callbacks=[*hooks, Hook("on_batch", record)], callbacks_kwargs=None)
     assert all(map(math.isfinite, losses))
-    assert losses[-1] < losses[0]
     assert not last_engine(loop).generate(torch.arange(5)).isfinite().all(), "the generator has gone astray"
     # those before and after our callback, in three epochs of seven batches
     assert len(gradients) == 2 * 3 * 7

@@ -249,9 +249,9 @@ def test_margin_is_that_of_the_loss_times_that_of_the_curriculum(
         seen.extend(margins.tolist())
         return torch.ones((), requires_grad=True)
 
-    loss = VectorLoss(weight=1.0, num_vectors=2)
-    monkeypatch.setattr(loss, "_error", watch)
-    loss.add_gradient(model=model, loss=loss, engine=make_engine(model), positives=TRIPLES[:6], state=STATE)
+    of_vectors = VectorLoss(weight=1.0, num_vectors=2)
+    monkeypatch.setattr(of_vectors, "_error", watch)
+    of_vectors.add_gradient(model=model, loss=loss, engine=make_engine(model), positives=TRIPLES[:6], state=STATE)
     assert seen == [margin, margin]
 
 
