@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from typing import Any
 
@@ -10,14 +9,24 @@ import pytest
 import torch
 from pykeen.losses import MarginRankingLoss, NSSALoss, SoftplusLoss
 from pykeen.models import TransE, model_resolver
-from pykeen.triples import CoreTriplesFactory
 
 from pykeen_dans.engine.curriculum import CurriculumState
 from pykeen_dans.graph import HEAD, TAIL
-from pykeen_dans.training.vector_loss import LatentLoss, _scores
+from pykeen_dans.training.vector_loss import VectorLoss, _scores
 
-from .latents import LOSS, MODELS, STATE, TRIPLES, gradients, make_engine, make_model
-from .toys import NUM_ENTITIES, NUM_RELATIONS, seeded
+from .vectors import (
+    FACTORY,
+    LOSS,
+    MODELS,
+    NUM_ENTITIES,
+    NUM_RELATIONS,
+    STATE,
+    TRIPLES,
+    gradients,
+    make_engine,
+    make_model,
+    seeded,
+)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -27,7 +36,7 @@ def test_gradient_reaches_the_model_and_nothing_else(name: str) -> None:
     assert engine.generator is not None
     assert engine.space is not None
     engine.generator.zero_grad(set_to_none=True)
-    loss = LatentLoss(weight=1.0, num_negatives=4)
+    loss = VectorLoss(weight=1.0, num_vectors=4)
     assert loss.supports(model)
     positives = TRIPLES[:16]
     # where the batch's own loss has left its gradient already, as at the time when this loss is called
@@ -68,8 +77,8 @@ def expected_error(
     return total / vectors.shape[:2].numel()
 
 
-@pytest.mark.parametrize("num_negatives", [1, 2, 5])
-def test_value_and_gradient_are_those_of_the_definition(monkeypatch: pytest.MonkeyPatch, num_negatives: int) -> None:
+@pytest.mark.parametrize("num_vectors", [1, 2, 5])
+def test_value_and_gradient_are_those_of_the_definition(monkeypatch: pytest.MonkeyPatch, num_vectors: int) -> None:
     model = make_model(scoring_fct_norm=2)
     assert isinstance(model, TransE)
     engine = make_engine(model)
@@ -83,20 +92,20 @@ def test_value_and_gradient_are_those_of_the_definition(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(engine, "generate", watch)
     torch.manual_seed(5)
-    value = LatentLoss(weight=0.3, num_negatives=num_negatives).add_gradient(
+    value = VectorLoss(weight=0.3, num_vectors=num_vectors).add_gradient(
         model=model, loss=LOSS, engine=engine, positives=positives, state=STATE
     )
     actual = gradients(model)
     model.zero_grad()
     # the same bands again; heads and tails take turns, of which either may be first
     torch.manual_seed(5)
-    bands = torch.multinomial(torch.tensor(STATE.weights), num_negatives, replacement=True)
+    bands = torch.multinomial(torch.tensor(STATE.band_weights), num_vectors, replacement=True)
     first = int(torch.randint(2, size=()))
     expected = torch.zeros((), dtype=torch.double)
-    for vectors, side in zip(made, [first] if num_negatives == 1 else [HEAD, TAIL], strict=True):
+    for vectors, side in zip(made, [first] if num_vectors == 1 else [HEAD, TAIL], strict=True):
         chosen = bands[side ^ first :: 2]
-        expected = expected + 0.3 * len(chosen) / num_negatives * expected_error(
-            model, positives, vectors[:, chosen], side, margin=3.0 * 0.5
+        expected = expected + 0.3 * len(chosen) / num_vectors * expected_error(
+            model, positives, vectors[:, chosen, 0], side, margin=3.0 * 0.5
         )
     assert expected > 0
     assert value == pytest.approx(expected.item(), rel=1e-4)
@@ -113,7 +122,7 @@ def test_gradient_agrees_with_finite_differences(side: int) -> None:
 
     def error() -> torch.Tensor:
         positive, negative = _scores(model, positives, {side: vectors[:, :, None]})
-        return LatentLoss(weight=1.0, num_negatives=2)._error(
+        return VectorLoss(weight=1.0, num_vectors=2)._error(
             positive, negative, margin=5.0, margins=torch.full((2,), 5.0)
         )
 
@@ -136,55 +145,87 @@ def test_vectors_come_from_the_bands_that_the_curriculum_asks_for(monkeypatch: p
     model = make_model(scoring_fct_norm=2)
     engine = make_engine(model)
     # a vector of the first band is as good as can be, one of the second is far away
-    far = torch.tensor([0.0, 1e3])[None, :, None].expand(6, 2, 4)
+    far = torch.tensor([0.0, 1e3])[None, :, None, None].expand(6, 2, 1, 4)
     monkeypatch.setattr(engine, "generate", lambda rows: far[: len(rows)])
-    loss = LatentLoss(weight=1.0, num_negatives=6)
+    loss = VectorLoss(weight=1.0, num_vectors=6)
     for weights, is_positive in (((1.0, 0.0), True), ((0.0, 1.0), False)):
-        state = CurriculumState(weights=weights, share=0.25, margin_factor=1.0)
+        state = CurriculumState(band_weights=weights, source_weights=(1.0,), margin_factors=(1.0, 1.0))
         value = loss.add_gradient(model=model, loss=LOSS, engine=engine, positives=TRIPLES[:6], state=state)
         assert (value > 0) == is_positive
 
 
-@pytest.mark.parametrize("way_shares", [(0.0, 1.0), (0.25, 0.75), (0.5, 0.5)])
-def test_pathways_have_their_shares(monkeypatch: pytest.MonkeyPatch, way_shares: tuple[float, ...]) -> None:
+@pytest.mark.parametrize("num_vectors", [1, 2, 6])
+def test_sources_that_are_not_ordered_take_turns(monkeypatch: pytest.MonkeyPatch, num_vectors: int) -> None:
+    """Of two pathways each makes half of the vectors, also where a batch has fewer of them than there are pathways."""
     model = make_model(scoring_fct_norm=2)
     engine = make_engine(model)
-    monkeypatch.setattr(engine, "settings", dataclasses.replace(engine.settings, way_shares=way_shares))
-    # a vector of the first pathway is as good as can be, with an error of 1, one of the second is far away, with none
-    far = torch.tensor([0.0, 1e3])[None, :, None].expand(6, 2, 4)
-    monkeypatch.setattr(engine, "generate", lambda rows: far[: len(rows)])
-    monkeypatch.setattr(
-        LatentLoss,
-        "_error",
-        lambda self, positive, negative, **_: (negative > -100.0).float().mean() + 0 * positive.sum(),
-    )
-    state = CurriculumState(weights=(1.0,), share=0.25, margin_factor=1.0)
+    monkeypatch.setattr(engine, "sources", ("entity", "relation"))
+    # the pathway can be told from the vector
+    vectors = torch.arange(2.0)[None, None, :, None].expand(6, 2, 2, 4)
+    monkeypatch.setattr(engine, "generate", lambda rows: vectors[: len(rows)])
+    seen: list[float] = []
+
+    def record(model: Any, positives: torch.Tensor, vectors: dict[int, torch.Tensor]) -> Any:
+        (of_side,) = vectors.values()
+        assert of_side.shape[1:] == (num_vectors, 1, 4)
+        seen.extend(of_side[0, :, 0, 0].tolist())
+        return _scores(model, positives, vectors)
+
+    monkeypatch.setattr("pykeen_dans.training.vector_loss._scores", record)
     torch.manual_seed(0)
-    # also where one batch has fewer vectors than there are pathways
-    for num_negatives in (1, 2, 6):
-        loss = LatentLoss(weight=1.0, num_negatives=num_negatives, kinds=["tail"])
-        values = [
-            loss.add_gradient(model=model, loss=LOSS, engine=engine, positives=TRIPLES[:6], state=state)
-            for _ in range(400)
-        ]
-        assert sum(values) / 400 == pytest.approx(way_shares[0], abs=0.08)
+    loss = VectorLoss(weight=1.0, num_vectors=num_vectors, kinds=["tail"])
+    for _ in range(100):
+        before = len(seen)
+        loss.add_gradient(model=model, loss=LOSS, engine=engine, positives=TRIPLES[:6], state=STATE)
+        assert abs(seen[before:].count(0.0) - seen[before:].count(1.0)) <= num_vectors % 2
+    assert seen.count(0.0) / len(seen) == pytest.approx(0.5, abs=0.15)
 
 
-@pytest.mark.parametrize("num_negatives", [1, 2, 3])
-def test_kinds_take_turns_from_batch_to_batch(num_negatives: int) -> None:
-    loss = LatentLoss(weight=1.0, num_negatives=num_negatives, kinds=["head", "tail", "both"])
-    counts = torch.zeros(3)
-    for _ in range(600):
-        of_kind, _ = loss._turns(num_kinds=3, way_shares=(1.0,))
-        assert len(set(of_kind.tolist())) == num_negatives
-        counts += torch.bincount(of_kind, minlength=3)
-    assert (counts / counts.sum()).tolist() == pytest.approx([1 / 3] * 3, abs=0.06)
+@pytest.mark.parametrize("num_vectors", [1, 2, 3])
+def test_kinds_take_turns_from_batch_to_batch(monkeypatch: pytest.MonkeyPatch, num_vectors: int) -> None:
+    model = make_model(scoring_fct_norm=2)
+    engine = make_engine(model)
+    monkeypatch.setattr(engine, "generate", lambda rows: torch.ones(len(rows), 2, 1, 4))
+    seen: list[tuple[int, ...]] = []
+
+    def record(model: Any, positives: torch.Tensor, vectors: dict[int, torch.Tensor]) -> Any:
+        seen.append(tuple(vectors))
+        return _scores(model, positives, vectors)
+
+    monkeypatch.setattr("pykeen_dans.training.vector_loss._scores", record)
+    torch.manual_seed(0)
+    loss = VectorLoss(weight=1.0, num_vectors=num_vectors, kinds=["head", "tail", "both"])
+    for _ in range(200):
+        loss.add_gradient(model=model, loss=LOSS, engine=engine, positives=TRIPLES[:6], state=STATE)
+    assert len(seen) == 200 * num_vectors
+    counts = [seen.count(kind) / len(seen) for kind in ((HEAD,), (TAIL,), (HEAD, TAIL))]
+    assert counts == pytest.approx([1 / 3] * 3, abs=0.1)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_vectors_that_are_not_finite_leave_the_gradient_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, value: float
+) -> None:
+    model = make_model("DistMult")
+    engine = make_engine(model)
+    model.score_hrt(TRIPLES[:6]).sum().backward()
+    model.collect_regularization_term()
+    before = gradients(model)
+    monkeypatch.setattr(engine, "generate", lambda rows: torch.full((len(rows), 2, 1, 4), value))
+    loss = VectorLoss(weight=1.0, num_vectors=4)
+    for _ in range(3):
+        assert loss.add_gradient(model=model, loss=LOSS, engine=engine, positives=TRIPLES[:6], state=STATE) == 0.0
+    after = gradients(model)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert caplog.text.count("The loss of generated vectors is not finite; it is left out while this is so.") == 1
+    assert float(model.collect_regularization_term()) == 0.0
 
 
 def test_a_collapsed_generator_is_trusted_less() -> None:
     model = make_model(scoring_fct_norm=2)
     engine = make_engine(model)
-    loss = LatentLoss(weight=1.0, num_negatives=4)
+    loss = VectorLoss(weight=1.0, num_vectors=4)
     values = []
     state = engine.random.get_state()
     for trust in (1.0, 0.25):
@@ -208,16 +249,16 @@ def test_margin_is_that_of_the_loss_times_that_of_the_curriculum(
         seen.extend(margins.tolist())
         return torch.ones((), requires_grad=True)
 
-    latent = LatentLoss(weight=1.0, num_negatives=2)
-    monkeypatch.setattr(latent, "_error", watch)
-    latent.add_gradient(model=model, loss=loss, engine=make_engine(model), positives=TRIPLES[:6], state=STATE)
+    of_vectors = VectorLoss(weight=1.0, num_vectors=2)
+    monkeypatch.setattr(of_vectors, "_error", watch)
+    of_vectors.add_gradient(model=model, loss=loss, engine=make_engine(model), positives=TRIPLES[:6], state=STATE)
     assert seen == [margin, margin]
 
 
 def test_positives_that_are_new_to_the_engine_are_left_out() -> None:
     model = make_model(scoring_fct_norm=2)
     engine = make_engine(model)
-    loss = LatentLoss(weight=1.0, num_negatives=2)
+    loss = VectorLoss(weight=1.0, num_vectors=2)
     unknown = torch.tensor([[0, NUM_RELATIONS, 1], [NUM_ENTITIES, 0, NUM_ENTITIES + 1]])
     assert loss.add_gradient(model=model, loss=LOSS, engine=engine, positives=unknown, state=STATE) == 0.0
     assert gradients(model) == {}
@@ -236,7 +277,7 @@ def test_positives_that_are_new_to_the_engine_are_left_out() -> None:
 def test_it_fits_between_the_gradient_and_the_step_of_a_batch(name: str) -> None:
     model = make_model(name)
     engine = make_engine(model)
-    loss = LatentLoss(weight=1.0, num_negatives=3)
+    loss = VectorLoss(weight=1.0, num_vectors=3)
     with warnings.catch_warnings():
         # PyKEEN warns of a regularisation term that nobody has used
         warnings.filterwarnings("error", message="Resetting regularization term")
@@ -248,7 +289,6 @@ def test_it_fits_between_the_gradient_and_the_step_of_a_batch(name: str) -> None
 
 
 def test_models_of_several_vectors_for_each_entity_are_not_supported() -> None:
-    loss = LatentLoss(weight=1.0, num_negatives=2)
+    loss = VectorLoss(weight=1.0, num_vectors=2)
     assert not loss.supports(make_model("SimplE"))
-    factory = CoreTriplesFactory(TRIPLES, num_entities=NUM_ENTITIES, num_relations=NUM_RELATIONS)
-    assert not loss.supports(model_resolver.make("FixedModel", triples_factory=factory))
+    assert not loss.supports(model_resolver.make("FixedModel", triples_factory=FACTORY))

@@ -1,4 +1,4 @@
-"""The adaptive form of the loss of generated vectors, several semantic levels, and what is replaced."""
+"""The margins of bands in the loss of generated vectors, several semantic levels, and what is replaced."""
 
 from __future__ import annotations
 
@@ -11,33 +11,32 @@ from pykeen.losses import MarginRankingLoss, NSSALoss
 
 from pykeen_dans.engine.curriculum import CurriculumState
 from pykeen_dans.graph import HEAD, TAIL
-from pykeen_dans.training.vector_loss import LatentLoss, _scores
+from pykeen_dans.training.vector_loss import VectorLoss, _scores
 
-from .latents import LOSS, STATE, TRIPLES, make_engine, make_model
-from .toys import seeded
+from .vectors import LOSS, STATE, TRIPLES, make_engine, make_model, seeded
 
 
-def adaptive_error(score: float, factor: float, *, positive: float = -1.0) -> torch.Tensor:
-    """Compute the adaptive loss of a positive and a generated negative, whose band has this factor of a margin 6."""
-    return LatentLoss(weight=1.0, num_negatives=1, adaptive=True)._error(
+def band_error(score: float, factor: float, *, positive: float = -1.0) -> torch.Tensor:
+    """Compute the loss of a positive and a generated negative, whose band has this factor of a margin 6."""
+    return VectorLoss(weight=1.0, num_vectors=1, band_margins=True)._error(
         torch.tensor([[positive]]), torch.tensor([[score]]), margin=6.0, margins=torch.tensor([6.0 * factor])
     )
 
 
-def test_adaptive_loss_falls_with_the_distance_and_rises_with_the_margin_of_the_band() -> None:
-    by_distance = [adaptive_error(-distance, 0.5).item() for distance in (0.0, 1.0, 3.0, 9.0)]
+def test_loss_of_bands_falls_with_the_distance_and_rises_with_the_margin_of_the_band() -> None:
+    by_distance = [band_error(-distance, 0.5).item() for distance in (0.0, 1.0, 3.0, 9.0)]
     assert by_distance == sorted(by_distance, reverse=True)
-    by_factor = [adaptive_error(-3.0, factor).item() for factor in (0.3, 0.5, 0.7, 0.9)]
+    by_factor = [band_error(-3.0, factor).item() for factor in (0.3, 0.5, 0.7, 0.9)]
     assert by_factor == sorted(by_factor)
 
 
 @pytest.mark.parametrize("distance", [0.5, 3.0, 20.0])
-def test_adaptive_loss_is_that_of_self_adversarial_sampling_with_one_negative(distance: float) -> None:
+def test_loss_of_bands_is_that_of_self_adversarial_sampling_with_one_negative(distance: float) -> None:
     """With the full margin and a single negative, it is the loss by which the papers' models are trained anyway."""
     expected = NSSALoss(margin=6.0, adversarial_temperature=0.5).process_slcwa_scores(
         positive_scores=torch.tensor([[-1.0]]), negative_scores=torch.tensor([[-distance]])
     )
-    torch.testing.assert_close(adaptive_error(-distance, 1.0), expected)
+    torch.testing.assert_close(band_error(-distance, 1.0), expected)
 
 
 def test_each_band_has_the_margin_of_its_hardness(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,10 +47,10 @@ def test_each_band_has_the_margin_of_its_hardness(monkeypatch: pytest.MonkeyPatc
         seen.extend(margins.tolist())
         return torch.ones((), requires_grad=True)
 
-    latent = LatentLoss(weight=1.0, num_negatives=64, adaptive=True)
-    monkeypatch.setattr(latent, "_error", watch)
+    loss = VectorLoss(weight=1.0, num_vectors=64, band_margins=True)
+    monkeypatch.setattr(loss, "_error", watch)
     state = dataclasses.replace(STATE, margin_factors=(0.9, 0.3))
-    latent.add_gradient(
+    loss.add_gradient(
         model=model, loss=MarginRankingLoss(margin=10.0), engine=make_engine(model), positives=TRIPLES[:2], state=state
     )
     assert {round(margin, 4) for margin in seen} == {9.0, 3.0}
@@ -66,13 +65,13 @@ def test_both_sides_are_replaced_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(
         engine,
         "generate",
-        lambda rows: made.append(torch.randn(len(rows), 2, 4, generator=seeded(len(made)))) or made[-1],
+        lambda rows: made.append(torch.randn(len(rows), 2, 1, 4, generator=seeded(len(made)))) or made[-1],
     )
-    state = CurriculumState(weights=(1.0, 0.0), share=0.25, margin_factor=1.0)
-    value = LatentLoss(weight=1.0, num_negatives=1, kinds=("both",)).add_gradient(
+    state = CurriculumState(band_weights=(1.0, 0.0), source_weights=(1.0,), margin_factors=(1.0, 1.0))
+    value = VectorLoss(weight=1.0, num_vectors=1, kinds=("both",)).add_gradient(
         model=model, loss=MarginRankingLoss(margin=100.0), engine=engine, positives=TRIPLES[:5], state=state
     )
-    heads, tails = (vectors[:, 0] for vectors in made)
+    heads, tails = (vectors[:, 0, 0] for vectors in made)
     relations = model.relation_representations[0](TRIPLES[:5, 1])
     negative = -(heads + relations - tails).norm(p=1, dim=-1)
     assert value == pytest.approx((100.0 - model.score_hrt(TRIPLES[:5])[:, 0] + negative).mean().item(), rel=1e-4)
@@ -94,8 +93,8 @@ def test_semantic_levels_make_one_negative_together(name: str) -> None:
 
 @pytest.mark.parametrize("kinds", [(), ("relation",), "head"])
 def test_kinds_must_be_known(kinds: Any) -> None:
-    with pytest.raises(ValueError, match="latent_kinds"):
-        LatentLoss(weight=1.0, num_negatives=1, kinds=kinds)
+    with pytest.raises(ValueError, match="vector_kinds"):
+        VectorLoss(weight=1.0, num_vectors=1, kinds=kinds)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +119,8 @@ def test_what_the_sampler_does_not_corrupt_is_left_to_the_others(
         return _scores(model, positives, vectors)
 
     monkeypatch.setattr("pykeen_dans.training.vector_loss._scores", record)
-    latent_loss = LatentLoss(weight=1.0, num_negatives=6, kinds=kinds)
-    assert latent_loss.kinds_of(engine) == left
-    latent_loss.add_gradient(model=model, loss=LOSS, engine=engine, positives=TRIPLES[:8], state=STATE)
-    assert sum(asked) == (6 if left else 0)
+    loss = VectorLoss(weight=1.0, num_vectors=6, kinds=kinds)
+    assert loss.kinds_of(engine) == left
+    if left:
+        loss.add_gradient(model=model, loss=LOSS, engine=engine, positives=TRIPLES[:8], state=STATE)
+        assert sum(asked) == 6

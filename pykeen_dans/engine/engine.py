@@ -42,8 +42,6 @@ logger = logging.getLogger(__name__)
 _ALONE_SPREAD = 0.3
 #: The number of queries that are generated for at once
 _CHUNK = 1024
-#: Less than any refresh takes, but enough for one to begin
-_LEAST_SECONDS = 1e-3
 #: The sizes of the samples by which hardness and diversity are measured
 _STEERING_QUERIES, _STEERING_SLOTS, _DIVERSITY_QUERIES = 64, 8, 128
 
@@ -199,9 +197,9 @@ class GenerationEngine:
             self.steer(model)
         left = None
         if budget.refresh_queries is None and budget.seconds is not None:
-            # however short the time is, something is refreshed; the epochs after it pay it back
-            left = max(budget.seconds - clock.elapsed, _LEAST_SECONDS)
-        refresh = self.refresh(Budget(units=budget.refresh_queries, seconds=left), use_tqdm=use_tqdm)
+            left = budget.seconds - clock.elapsed
+        # however short the time is, something is refreshed; the epochs after it pay it back
+        refresh = self.refresh(Budget(units=budget.refresh_queries, seconds=left, least=1), use_tqdm=use_tqdm)
         return UpdateReport(
             fit=fit, diversity=diversity, refresh=refresh, metrics=self._metrics(fit, diversity, refresh)
         )

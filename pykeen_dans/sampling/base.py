@@ -231,7 +231,7 @@ class GeneratedNegativeSampler(NegativeSampler):
         replacement = torch.randint(self.num_entities - 1, size=shape)
         # skip the original entity
         replacement += replacement >= original
-        if self.num_generated > 0:
+        if self.num_generated > 0 and len(positives):
             self._replace_from_bank(replacement, original, turns, queries=self._queries(head, relation, tail))
         self.num_seen += len(positives)
         negatives = positives[:, None].repeat(1, self.num_negs_per_pos, 1)

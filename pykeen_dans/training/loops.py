@@ -109,7 +109,7 @@ class CurriculumTrainingLoop(SLCWATrainingLoop):
         weigh the same, as in PyKEEN.
     :param adapt_margin: whether to multiply the loss' margin by the curriculum's factor, "stage-aware" as in DANS-KGC
     :param kwargs: keyword-based parameters of :class:`pykeen.training.SLCWATrainingLoop`. Without a negative sampler,
-        it is the one of this class.
+        it is ``dans_kgc``.
 
     :raises ValueError: if an argument is invalid
     """
@@ -143,12 +143,15 @@ class CurriculumTrainingLoop(SLCWATrainingLoop):
     # docstr-coverage: inherited
     def _process_batch(self, batch: SLCWABatch, start: int, stop: int, *args: Any, **kwargs: Any) -> FloatTensor:
         with self._stage():
-            num_negatives = batch["negatives"].shape[1]
-            first = 0 if self.sampler_in_use is None else math.ceil(self.sampler_in_use.num_generated)
-            if self.eta is None or not 0 < first < num_negatives:
+            if self.eta is None or self.sampler_in_use is None:
                 return super()._process_batch(batch, start, stop, *args, **kwargs)
-            generated = super()._process_batch(_columns(batch, slice(first)), start, stop, *args, **kwargs)
-            uniform = super()._process_batch(_columns(batch, slice(first, None)), start, stop, *args, **kwargs)
+            first = math.ceil(self.sampler_in_use.num_generated)
+            parts = [_columns(batch, slice(first)), _columns(batch, slice(first, None))]
+            # there may be one part only, or a filterer has masked all of the other one
+            if not all(_has_negatives(part, start, stop) for part in parts):
+                return super()._process_batch(batch, start, stop, *args, **kwargs)
+            process = super()._process_batch
+            generated, uniform = (process(part, start, stop, *args, **kwargs) for part in parts)
             return self.eta * generated + (1 - self.eta) * uniform
 
     @contextlib.contextmanager
@@ -172,3 +175,9 @@ def _columns(batch: SLCWABatch, columns: slice) -> SLCWABatch:
     for key in {"negatives", "masks", "neg_weights"} & set(batch):
         part[key] = part[key][:, columns].contiguous()
     return part
+
+
+def _has_negatives(batch: SLCWABatch, start: int, stop: int) -> bool:
+    """Tell whether there is any negative in a (sub-) batch."""
+    masks = batch.get("masks")
+    return batch["negatives"].shape[1] > 0 and (masks is None or bool(masks[start:stop].any()))
