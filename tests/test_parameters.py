@@ -24,7 +24,13 @@ SAMPLERS = [
     pykeen_dans.TwoWayGANNegativeSampler,
     pykeen_dans.HierarchicalNegativeSampler,
 ]
-LOOPS = [pykeen_dans.DANSKGCTrainingLoop, pykeen_dans.DANSTrainingLoop, pykeen_dans.DHNSTrainingLoop]
+LOOPS = [
+    pykeen_dans.CurriculumTrainingLoop,
+    pykeen_dans.SharedNegativesTrainingLoop,
+    pykeen_dans.DANSKGCTrainingLoop,
+    pykeen_dans.DANSTrainingLoop,
+    pykeen_dans.DHNSTrainingLoop,
+]
 CLASSES: list[type] = [
     GeneratedNegativeSampler,
     *SAMPLERS,

@@ -17,9 +17,6 @@ from torch import Tensor
 
 from pykeen_dans import (
     CurriculumTrainingCallback,
-    DANSKGCTrainingLoop,
-    DANSTrainingLoop,
-    DHNSTrainingLoop,
     DiffusionAdaptiveNegativeSampler,
     HierarchicalNegativeSampler,
     TwoWayGANNegativeSampler,
@@ -38,7 +35,7 @@ TARGETS = (0.45, 0.2)
 
 
 def kgc_loop(model: str = "TransE", **kwargs: Any) -> CurriculumTrainingLoop:
-    loop = make_loop(model, cls=DANSKGCTrainingLoop, **kwargs)
+    loop = make_loop(model, cls=CurriculumTrainingLoop, **kwargs)
     assert isinstance(loop, CurriculumTrainingLoop)
     return loop
 
@@ -201,14 +198,14 @@ def test_eta_with_a_filterer() -> None:
 
 def test_eta_with_another_sampler() -> None:
     """A sampler that generates nothing has nothing to weigh, but the callback refuses it first."""
-    loop = DANSKGCTrainingLoop(
+    loop = CurriculumTrainingLoop(
         model=make_loop().model, triples_factory=training_of("nations"), negative_sampler=BasicNegativeSampler, eta=0.5
     )
     with pytest.raises(ValueError, match=r"negative_sampler='basic' generates no negatives.*dans_kgc"):
         train(loop, callbacks_kwargs=None)
 
 
-@pytest.mark.parametrize("cls", [DANSKGCTrainingLoop, DANSTrainingLoop, DHNSTrainingLoop])
+@pytest.mark.parametrize("cls", [CurriculumTrainingLoop])
 @pytest.mark.parametrize(
     ("options", "message"),
     [
