@@ -124,7 +124,7 @@ def test_discriminator_learns_both_tasks() -> None:
 
 def test_pathways_learn_to_pass_for_entities() -> None:
     """What they make comes to lie where entities are: nearer to them than what untrained networks make."""
-    generator = make_generator(generator_learning_rate=1e-2, discriminator_learning_rate=1e-3, discriminator_steps=3)
+    generator = make_generator(generator_learning_rate=1e-2, discriminator_learning_rate=1e-3)
     before = fakes_of(generator)
     fit(generator, 40)
     for early, late in zip(before, fakes_of(generator), strict=True):
