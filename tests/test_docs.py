@@ -17,7 +17,7 @@ from class_resolver import ClassResolver
 import pykeen_dans
 from pykeen_dans.engine.curriculum import curriculum_resolver
 from pykeen_dans.generators import generator_resolver
-from pykeen_dans.graph import difficulty_resolver
+from pykeen_dans.graph.difficulty import difficulty_resolver
 from pykeen_dans.sampling.base import GeneratedNegativeSampler
 from pykeen_dans.training.callback import CurriculumTrainingCallback
 from pykeen_dans.training.loops import CurriculumTrainingLoop

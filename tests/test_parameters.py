@@ -11,7 +11,7 @@ from pykeen.sampling import BasicNegativeSampler
 import pykeen_dans
 from pykeen_dans.engine.curriculum import Curriculum, curriculum_resolver
 from pykeen_dans.generators import Generator, generator_resolver
-from pykeen_dans.graph import difficulty_resolver
+from pykeen_dans.graph.difficulty import difficulty_resolver
 from pykeen_dans.multimodal import text_encoder_resolver
 from pykeen_dans.sampling import GeneratedNegativeSampler
 from pykeen_dans.training.loops import CurriculumTrainingLoop

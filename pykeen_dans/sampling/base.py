@@ -141,7 +141,9 @@ class GeneratedNegativeSampler(NegativeSampler):
         self.share = validate_share("share", share)
         self.sides = _validate_corruption_scheme(corruption_scheme)
         self.curriculum = make_by_name("curriculum", curriculum_resolver, curriculum, curriculum_kwargs)
-        self.horizon = validate_at_least("horizon", horizon or num_epochs_of_training() or _HORIZON, 1)
+        if horizon is None:
+            horizon = num_epochs_of_training() or _HORIZON
+        self.horizon = validate_at_least("horizon", horizon, 1)
         self.num_triples = mapped_triples.shape[0]
         #: the number of positives seen, in shared memory, so that worker processes advance it too
         self.num_seen = torch.zeros((), dtype=torch.long).share_memory_()
