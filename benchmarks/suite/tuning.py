@@ -31,7 +31,7 @@ STUDIES = RESULTS / "tuning"
 #: The recipes that the package ships
 EXPERIMENTS = pathlib.Path(__file__).parents[2].resolve() / "pykeen_dans" / "experiments"
 #: The learning rates of each optimizer
-_RATES = {"adagrad": (3e-2, 5e-1), "adam": (1e-3, 5e-2)}
+_RATES = {"adagrad": (5e-2, 4e-1), "adam": (1e-3, 5e-2)}
 METRIC = "validation MRR, all known triples filtered"
 
 
@@ -40,7 +40,7 @@ def space_of(pipeline_options: Mapping[str, Any]) -> dict[str, BaseDistribution]
     space: dict[str, BaseDistribution] = {}
     space["optimizer_kwargs.lr"] = FloatDistribution(*_RATES[pipeline_options["optimizer"]], log=True)
     if "regularizer" in pipeline_options:
-        space["regularizer_kwargs.weight"] = FloatDistribution(1e-5, 1e-1, log=True)
+        space["regularizer_kwargs.weight"] = FloatDistribution(3e-4, 5e-2, log=True)
     loss = pipeline_options["loss_kwargs"]
     if "adversarial_temperature" in loss:
         space["loss_kwargs.adversarial_temperature"] = CategoricalDistribution([0.5, 1.0, 2.0])
