@@ -35,7 +35,8 @@ def make_proposal(name: str, **kwargs: Any) -> Proposal:
 @settings(deadline=None)
 def test_uniform_strata(num_entities: int, size: int, seed: int) -> None:
     """Ids come once, and weights add up to the number of entities whatever is drawn."""
-    ids, log_weights = UniformProposal(num_entities=num_entities).draw(size, generator=seeded(seed))
+    ids, log_weights, distinct = UniformProposal(num_entities=num_entities).draw(size, generator=seeded(seed))
+    assert distinct
     assert len(ids) == len(log_weights) == min(size, num_entities)
     assert len(ids.unique()) == len(ids)
     assert ids.min() >= 0 and ids.max() < num_entities
@@ -46,7 +47,7 @@ def test_uniform_strata(num_entities: int, size: int, seed: int) -> None:
 @pytest.mark.parametrize("size", [NUM_ENTITIES, 100])
 def test_all_entities(name: str, size: int) -> None:
     """With as many draws as entities, each of them is there once, and stands for itself."""
-    ids, log_weights = make_proposal(name).draw(size)
+    ids, log_weights, _ = make_proposal(name).draw(size)
     assert ids.tolist() == list(range(NUM_ENTITIES))
     assert not log_weights.any()
 
@@ -60,7 +61,7 @@ def test_sums_are_unbiased(name: str, size: int, replacement: bool) -> None:
     generator = seeded()
     sums = torch.empty(3_000)
     for number in range(len(sums)):
-        ids, log_weights = proposal.draw(size, generator=generator)
+        ids, log_weights, _ = proposal.draw(size, generator=generator)
         sums[number] = (log_weights.exp() * values[ids]).sum()
     error = sums.std() / math.sqrt(len(sums))
     assert abs(sums.mean() - values.sum()) < 4 * error + 1.0e-4
@@ -106,7 +107,7 @@ def test_reproducible(name: str) -> None:
 def test_many_entities() -> None:
     """Ids beyond what single precision can tell apart are drawn, too, and quickly."""
     num_entities = 2**31
-    ids, log_weights = UniformProposal(num_entities=num_entities).draw(10_000, generator=seeded())
+    ids, log_weights, _ = UniformProposal(num_entities=num_entities).draw(10_000, generator=seeded())
     assert (ids % 2 == 1).float().mean() > 0.4
     assert ids.max() > 0.99 * num_entities
     assert log_weights.exp().double().sum().item() == pytest.approx(num_entities, rel=1.0e-4)
@@ -122,7 +123,8 @@ def pools(name: str, size: int = 2) -> Iterator[tuple[float, Pool]]:
     weights = {}
     # the weight of an entity is the same in whatever pool it is
     for _ in range(200):
-        weights.update(zip(*(x.tolist() for x in proposal.draw(size)), strict=True))
+        pool = proposal.draw(size)
+        weights.update(zip(pool.ids.tolist(), pool.log_weights.tolist(), strict=True))
     for ids in itertools.product(range(NUM_ENTITIES), repeat=size):
         log_weights = torch.tensor([weights[i] for i in ids])
         yield float(probabilities[list(ids)].prod()), Pool(torch.tensor(ids), log_weights)
@@ -186,12 +188,17 @@ def test_draws_from_a_stratum(name: str) -> None:
 def test_masks(data: st.DataObject) -> None:
     """Masks are those that a loop over all pairs gives."""
     ids = st.integers(-1, 7)
-    shared = data.draw(st.lists(st.integers(0, 7), min_size=1, max_size=12))
+    distinct = data.draw(st.booleans())
+    shared = data.draw(st.lists(st.integers(0, 7), min_size=1, max_size=12, unique=distinct))
     own = data.draw(st.lists(st.lists(ids, min_size=3, max_size=3), min_size=1, max_size=5))
     answers = data.draw(st.lists(st.integers(0, 7), min_size=len(own), max_size=len(own)))
     weights = weigh_candidates(
-        torch.tensor(answers), Pool(torch.tensor(shared), torch.zeros(len(shared))), OwnCandidates(torch.tensor(own))
+        torch.tensor(answers),
+        Pool(torch.tensor(shared), torch.zeros(len(shared)), distinct),
+        OwnCandidates(torch.tensor(own)),
     )
+    plain = weigh_candidates(torch.tensor(answers), Pool(torch.tensor(shared), torch.zeros(len(shared)), distinct))
+    assert plain.shared_mask.tolist() == [[i == answer for i in shared] for answer in answers]
     assert weights.shared_mask.tolist() == [
         [i == answer or i in row for i in shared] for row, answer in zip(own, answers, strict=True)
     ]

@@ -43,6 +43,8 @@ class Pool(NamedTuple):
     ids: LongTensor
     #: The logarithm of the number of entities that each of them stands for, shape: ``(num_shared,)``
     log_weights: FloatTensor
+    #: Whether it is known that no id comes twice, by which masks are made faster
+    distinct: bool = False
 
 
 class Proposal(ABC):
@@ -76,7 +78,8 @@ class Proposal(ABC):
         """
         validate_at_least("size", size, 1)
         if size >= self.num_entities:
-            return Pool(torch.arange(self.num_entities, device=device), torch.zeros(self.num_entities, device=device))
+            ids = torch.arange(self.num_entities, device=device)
+            return Pool(ids, torch.zeros(self.num_entities, device=device), distinct=True)
         return self._draw(size, torch.device(device), generator)
 
     @abstractmethod
@@ -110,7 +113,8 @@ class UniformProposal(Proposal):
         uniform = torch.rand(size + 1, device=device, generator=generator, dtype=torch.double)
         within = (uniform[:-1] * lengths).long()
         offset = (uniform[-1] * self.num_entities).long()
-        return Pool((starts + within + offset) % self.num_entities, lengths.to(torch.get_default_dtype()).log())
+        ids = (starts + within + offset) % self.num_entities
+        return Pool(ids, lengths.to(torch.get_default_dtype()).log(), distinct=True)
 
     def probabilities(self) -> FloatTensor:  # noqa: D102
         return torch.full((self.num_entities,), 1 / self.num_entities)

@@ -93,7 +93,7 @@ def weigh_candidates(answers: LongTensor, pool: Pool, own: OwnCandidates | None 
     """
     answers = answers.unsqueeze(dim=-1)
     if own is None:
-        return CandidateWeights(shared=pool.log_weights, shared_mask=pool.ids == answers)
+        return CandidateWeights(shared=pool.log_weights, shared_mask=_is_among(pool, answers))
     stratum = own.ids if own.stratum is None else own.stratum
     own_mask = (own.ids == answers) | (own.ids < 0)
     log_weights = own.log_weights
@@ -102,7 +102,7 @@ def weigh_candidates(answers: LongTensor, pool: Pool, own: OwnCandidates | None 
         own_mask = own_mask | _is_repeated(own.ids)
     return CandidateWeights(
         shared=pool.log_weights,
-        shared_mask=_is_among(pool.ids, torch.cat([answers, stratum], dim=-1)),
+        shared_mask=_is_among(pool, torch.cat([answers, stratum], dim=-1)),
         own=log_weights,
         own_mask=own_mask,
     )
@@ -116,22 +116,22 @@ def _is_repeated(ids: LongTensor) -> BoolTensor:
     return torch.zeros_like(repeated).scatter_(dim=-1, index=order, src=repeated)
 
 
-def _is_among(shared: LongTensor, others: LongTensor) -> BoolTensor:
-    """Return for each row which of the shared ids are among the others of the row.
+def _is_among(pool: Pool, others: LongTensor) -> BoolTensor:
+    """Return for each row which ids of the pool are among the others of the row.
 
-    :param shared: shape: ``(num_shared,)``
-        the shared ids, which may have duplicates
+    :param pool: the pool
     :param others: shape: ``(batch_size, num_others)``
         the other ids
 
     :returns: shape: ``(batch_size, num_shared)``
     """
     # searching costs the logarithm of the size of the pool for each of the others, comparing all pairs its size
-    values = shared.sort().values
-    found = torch.searchsorted(values, others).clamp_max_(len(values) - 1)
+    values, order = pool.ids.sort()
+    size = len(values)
+    found = torch.searchsorted(values, others).clamp_max_(size - 1)
     # what is not found goes to an additional column
-    found = torch.where(values[found] == others, found, len(values))
-    mask = torch.zeros((len(others), len(values) + 1), dtype=torch.bool, device=others.device)
-    mask.scatter_(dim=-1, index=found, value=True)
+    place = torch.where(values[found] == others, order[found] if pool.distinct else found, size)
+    mask = torch.zeros((len(others), size + 1), dtype=torch.bool, device=others.device)
+    mask.scatter_(dim=-1, index=place, value=True)
     # the search ends at the first of equal ids, which stands for all of them
-    return mask[:, torch.searchsorted(values, shared)]
+    return mask[:, :size] if pool.distinct else mask[:, torch.searchsorted(values, pool.ids)]
