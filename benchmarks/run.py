@@ -1,9 +1,7 @@
 """The benchmarks: one command for all of them.
 
-python benchmarks/run.py quality --recipe umls-complex --variant basic --variant 1vsall --seeds 3
 python benchmarks/run.py race --recipe codexsmall-complex --variant basic --variant shared-256
 python benchmarks/run.py tune --recipe codexsmall-complex --variant basic --variant shared-256 --trials 12
-python benchmarks/run.py tier smoke
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ from pykeen.datasets import Dataset
 from pykeen.evaluation import RankBasedEvaluator
 from pykeen.models import Model
 from pykeen.nn.modules import RotatEInteraction
-from pykeen.pipeline import PipelineResult, pipeline
-from pykeen.sampling import negative_sampler_resolver
+from pykeen.pipeline import pipeline
+from pykeen.sampling import NegativeSampler
 from pykeen.training import TrainingLoop
 from pykeen.training.callbacks import TrainingCallback, callback_resolver
 from pykeen.utils import resolve_device
@@ -37,8 +37,6 @@ from .turns import Turns
 METRICS = {"mrr": "inverse_harmonic_mean_rank"} | {k: k for k in ("hits_at_1", "hits_at_3", "hits_at_10", "ndcg_at_5")}
 #: The number of triples that are ranked at once
 _BATCH_SIZE = 256
-#: Validation triples are ranked about this many times where a curve is asked for
-_POINTS = 20
 
 
 class EnoughError(Exception):
@@ -86,6 +84,8 @@ class Clock(TrainingCallback):
         self.turns, self.rank, self.every, self.max_steps, self.exact = turns, rank, every, max_steps, exact
         self.parts: defaultdict[str, float] = defaultdict(float)
         self.steps = 0
+        #: the sampler in use, if there is one
+        self.sampler: NegativeSampler | None = None
         #: when each epoch ended, in seconds of the clock
         self.epochs: list[float] = []
         #: epoch, seconds and mean reciprocal rank
@@ -118,6 +118,17 @@ class Clock(TrainingCallback):
 
     def register_training_loop(self, training_loop: TrainingLoop[Any]) -> None:
         super().register_training_loop(training_loop)
+        loop: Any = training_loop
+        create = loop._create_training_data_loader
+
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            loader = create(*args, **kwargs)
+            # loops with generated candidates hold their sampler themselves
+            self.sampler = getattr(getattr(loop, "_generated", None) or loader.dataset, "sampler", None)
+            self.sampler = self.sampler or getattr(loader.dataset, "negative_sampler", None)
+            return loader
+
+        loop._create_training_data_loader = noted
         # PyKEEN collects garbage after each epoch; what is there already is none of this training's
         gc.unfreeze()
         gc.collect()
@@ -175,10 +186,7 @@ class Clock(TrainingCallback):
 
 @contextlib.contextmanager
 def empty_cache() -> Iterator[None]:
-    """Hide what earlier trainings have left on disk, so that whatever is made once is on the clock.
-
-    Data sets are in the same folder, and must be loaded before.
-    """
+    """Hide what earlier trainings, but not data sets, have left on disk: whatever is made once is on the clock."""
     with tempfile.TemporaryDirectory() as cache, mock.patch.dict(os.environ, {"PYSTOW_HOME": cache}):
         os.environ.pop("PYKEEN_HOME", None)
         yield
@@ -254,7 +262,8 @@ def train(
     clock = Clock(
         turns=turns,
         rank=(lambda model: validation_mrr(model, dataset)) if curve else None,
-        every=-(-training["num_epochs"] // _POINTS),
+        # about this many points of a curve
+        every=-(-training["num_epochs"] // 20),
         exact=exact,
         max_steps=max_steps,
     )
@@ -292,27 +301,18 @@ def train(
         row["evaluation_seconds"] = result.evaluate_seconds
     if ranked:
         row["valid_mrr"] = validation_mrr(result.model, dataset)
-    if negatives and "negative_sampler" in options:
-        row["negatives"] = _describe(result, dataset, negatives)
+    if negatives and "negative_sampler" in options and clock.sampler is not None:
+        row["negatives"] = _describe(clock.sampler, result.model, dataset, negatives)
     return row
 
 
-def _describe(result: PipelineResult, dataset: Dataset, num_positives: int) -> dict[str, Any]:
+def _describe(sampler: NegativeSampler, model: Model, dataset: Dataset, num_positives: int) -> dict[str, Any]:
     """Tell of the last negatives how hard they were, and how many were true. Nothing is selected by it."""
     training = as_trained(dataset.training)
-    loop: Any = result.training_loop
-    # a sampler like the one in training, with the same coupling and so with the same bank
-    sampler = negative_sampler_resolver.make(
-        loop.negative_sampler,
-        loop.negative_sampler_kwargs,
-        mapped_triples=training,
-        num_entities=dataset.training.num_entities,
-        num_relations=dataset.training.num_relations,
-    )
     held_out = torch.cat([part.mapped_triples for part in (dataset.validation, dataset.testing) if part is not None])
     held_out = as_trained(dataset.training, held_out)
     report = describe_negatives(
-        sampler, mapped_triples=training, held_out=held_out, model=result.model, num_positives=num_positives
+        sampler, mapped_triples=training, held_out=held_out, model=model, num_positives=num_positives
     )
 
     def figures(part: NegativeStatistics) -> dict[str, float]:
