@@ -152,7 +152,7 @@ def draw(
     return np.where(ids.numpy()[..., None] < 0, -1, place)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_each_draw_is_from_its_query_and_a_run_of_slots(data: st.DataObject) -> None:
     """Against a slow oracle: row, one band for each side, neighbouring slots round the end, sources in their parts."""

@@ -207,14 +207,14 @@ def test_it_remembers_a_hundred_triples() -> None:
     generator = HierarchicalGenerator(
         dim=16, num_relations=5, batch_size=128, noise_loss="l1", condition_dropout=0.0, learning_rate=1e-2
     )
-    fit(generator, 130, space=space, graph=graph)
+    fit(generator, 110, space=space, graph=graph)
     assert fit(generator, 20, space=space, graph=graph)["noise_error"] < 0.4 < ZERO_PREDICTOR
 
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_every_modality_learns_what_its_ridge_cannot(shared: bool) -> None:
     generator = make_generator(levels=BOTH, shared=shared)
-    fit(generator, 70)
+    fit(generator, 50)
     metrics = fit(generator, 10, seed=1)
     for name in generator.sources:
         assert metrics[f"noise_error_{name}"] < 0.85 * metrics[f"ridge_error_{name}"]
@@ -229,7 +229,7 @@ def test_one_network_is_shared_or_each_modality_has_its_own() -> None:
 
 def test_a_shared_network_is_told_the_modality() -> None:
     generator = make_generator(levels=(SemanticLevel("structural"), SemanticLevel("again")))
-    fit(generator, 30)
+    fit(generator, 10)
     first, second = (generator.process(level) for level in range(2))
     second.gaussian.load_state_dict(first.gaussian.state_dict())
     vectors = []
@@ -255,14 +255,14 @@ def truth_distances(generator: HierarchicalGenerator, answers: LongTensor, *, re
 @pytest.mark.parametrize("num_steps", [4, None])
 def test_distance_to_the_true_entity_falls_strictly_with_hardness(num_steps: int | None) -> None:
     generator = make_generator(levels=BOTH, num_steps=num_steps)
-    fit(generator, 60)
+    fit(generator, 40)
     distances = truth_distances(generator, GRAPH.index.sample_answer(QUERIES.rows, seeded()))
     assert (distances[:-1] > distances[1:]).all()
 
 
 def test_swapping_the_relation_changes_what_is_generated() -> None:
     generator = make_generator(levels=BOTH)
-    fit(generator, 40)
+    fit(generator, 20)
     chosen = torch.arange(40)
     queries = GRAPH.index.select(chosen)
     swapped = type(queries)(
@@ -277,7 +277,7 @@ def test_swapping_the_relation_changes_what_is_generated() -> None:
 def test_heads_and_tails_have_chains_of_their_own() -> None:
     """The published head sample is one more step from the state of the tail's chain."""
     generator = make_generator(levels=BOTH)
-    fit(generator, 40)
+    fit(generator, 20)
     queries = GRAPH.index.select(torch.arange(40))
     other = type(queries)(rows=queries.rows, kept=queries.kept, relations=queries.relations, sides=1 - queries.sides)
     one, flipped = (generator.generate(space=SPACE, graph=GRAPH, queries=q, random=seeded()) for q in (queries, other))
@@ -287,7 +287,7 @@ def test_heads_and_tails_have_chains_of_their_own() -> None:
 def test_noise_control_knows_nothing_of_the_query() -> None:
     control, generator = make_generator(levels=BOTH, trained=False), make_generator(levels=BOTH)
     assert fit(control, 10) == {}
-    fit(generator, 60)
+    fit(generator, 40)
     answers = GRAPH.index.sample_answer(QUERIES.rows, seeded())
     assert (truth_distances(control, answers)[-1] > 1.2 * truth_distances(generator, answers)[-1]).all()
 
