@@ -66,8 +66,7 @@ def _command(name: str, part: Part) -> None:
             settings = plan(seeds=numbers, overrides=_overrides(changes), **kw)
         except ValueError as error:
             raise click.UsageError(str(error)) from error
-        count = part.execute(settings, (folder or rows.default_folder()) / f"{name}.jsonl")
-        click.echo(f"{count} new rows")
+        click.echo(f"{part.execute(settings, (folder or rows.default_folder()) / f'{name}.jsonl')} new rows")
 
 
 for _name, _part in PARTS.items():
