@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from .sampling import DiffusionAdaptiveNegativeSampler, HierarchicalNegativeSampler, TwoWayGANNegativeSampler
     from .sampling.filtering import ExactFilterer
     from .training.callback import CurriculumTrainingCallback
-    from .training.loops import DANSKGCTrainingLoop, DANSTrainingLoop, DHNSTrainingLoop
+    from .training.loops import CurriculumTrainingLoop, DANSKGCTrainingLoop, DANSTrainingLoop, DHNSTrainingLoop
+    from .training.shared_negatives import SharedNegativesTrainingLoop
 
 __all__ = [
     # Samplers
@@ -31,9 +32,11 @@ __all__ = [
     "TwoWayGANNegativeSampler",
     # Training
     "CurriculumTrainingCallback",
+    "CurriculumTrainingLoop",
     "DANSKGCTrainingLoop",
     "DANSTrainingLoop",
     "DHNSTrainingLoop",
+    "SharedNegativesTrainingLoop",
     # Data sets
     "DB15K",
     "Family",
@@ -47,6 +50,7 @@ __all__ = [
 #: Where the public names come from
 _MODULES = {
     "CurriculumTrainingCallback": "training.callback",
+    "CurriculumTrainingLoop": "training.loops",
     "DANSKGCTrainingLoop": "training.loops",
     "DANSTrainingLoop": "training.loops",
     "DB15K": "datasets",
@@ -58,6 +62,7 @@ _MODULES = {
     "MKGW": "datasets",
     "MKGY": "datasets",
     "NELL995": "datasets",
+    "SharedNegativesTrainingLoop": "training.shared_negatives",
     "TwoWayGANNegativeSampler": "sampling",
 }
 

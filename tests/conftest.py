@@ -12,13 +12,16 @@ import torch
 
 from pykeen_dans.engine import coupling
 from pykeen_dans.graph import reference
+from pykeen_dans.utils import logs
 
 # The tensors of tests are small; more threads would only wait for each other where other tests run beside them
 torch.set_num_threads(1)
 
 
-def pytest_collection_finish() -> None:
-    """Leave what imports have made out of garbage collection, which PyKEEN does after each epoch, at 0.1 s each."""
+@pytest.fixture(autouse=True)
+def quick_garbage_collection() -> None:
+    """Leave out what was there before, as all modules: PyKEEN collects garbage after each epoch, at 0.1 s each."""
+    gc.collect()
     gc.freeze()
 
 
@@ -71,6 +74,13 @@ def shared_cache(cache_of_session: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 def no_engines() -> None:
     """Forget about engines of samplers that were made before, some of which tests have tampered with."""
     coupling._alone.clear()
+
+
+@pytest.fixture(autouse=True)
+def fresh_messages() -> None:
+    """Let this test see the messages that are logged once."""
+    logs.warn_once.cache_clear()
+    logs.info_once.cache_clear()
 
 
 @pytest.fixture(autouse=True)

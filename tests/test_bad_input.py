@@ -18,70 +18,102 @@ from pykeen_dans.engine import coupling
 from pykeen_dans.engine.coupling import Coupling
 from pykeen_dans.graph import reference
 
-from .utils import SMALL, from_bank, make_sampler
+from .utils import from_bank, make_sampler, small, training_of
 
 pytestmark = pytest.mark.usefixtures("shared_cache", "no_engines")
 
-BAD: list[tuple[dict[str, Any], str]] = [
+#: What all samplers share
+SHARED: list[tuple[dict[str, Any], str]] = [
     # draws and mixes
     (dict(num_negs_per_pos=0), r"num_negs_per_pos=0 .*1 or more"),
     (dict(num_negs_per_pos=-3), r"num_negs_per_pos=-3 .*1 or more"),
+    (dict(share=1.5), r"share=1.5 is outside \[0, 1\]"),
+    (dict(share=-0.1), r"share=-0.1 is outside \[0, 1\]"),
+    (dict(share="half"), r"share='half' is not a finite number"),
     (dict(num_slots=0), r"num_slots=0 .*1 or more"),
+    (dict(min_candidates=0), r"min_candidates=0 .*1 or more"),
     (dict(memory=0), r"memory=0 is not positive; .*larger than 0"),
     (dict(memory=-1.0), r"memory=-1.0 is not positive"),
     (dict(memory=float("nan")), r"memory=nan is not a finite number"),
     (dict(fit_steps=-1), r"fit_steps=-1 .*0 or more"),
     (dict(horizon=0), r"horizon=0 .*1 or more"),
-    (dict(num_types=0), r"num_types=0 .*1 or more"),
+    (dict(random_state=-1), r"random_state=-1 .*0 or more"),
+    (dict(min_distinct=1.5), r"min_distinct=1.5 is outside \[0, 1\]"),
+    (dict(known_answers="drop"), r"known_answers='drop' is unknown; choose one of compete, mask"),
     (dict(corruption_scheme=("relation",)), r"corruption_scheme=\('relation',\) must name 'head', 'tail', or both"),
     (dict(corruption_scheme=("tail", "tail")), r"corruption_scheme=\('tail', 'tail'\) must name"),
     (dict(device="abacus"), r"device='abacus' is not there .*; choose a device of this machine, e.g. 'cpu'"),
-    (dict(device="cuda:99"), r"device='cuda:99' is not there"),
     (dict(device="meta"), r"device='meta' is not there"),
     # curriculum
-    (dict(curriculum_kwargs=dict(share=1.5)), r"share=1.5 is outside \[0, 1\]"),
-    (dict(curriculum_kwargs=dict(share=-0.1)), r"share=-0.1 is outside \[0, 1\]"),
-    (dict(curriculum_kwargs=dict(share=(0.1, 0.2, 0.3))), r"share=\(0.1, 0.2, 0.3\) has 3 values; .*pair"),
     (dict(curriculum_kwargs=dict(kappa=-1)), r"kappa=-1 is negative"),
-    (dict(curriculum="cubic"), r"curriculum='cubic' is unknown; choose one of .*cosine.*linear.*reversed"),
-    # bands
+    (dict(curriculum_kwargs=dict(margins=())), r"margins=\(\) is empty"),
+    (dict(curriculum="exponential", curriculum_kwargs=dict(rate=float("inf"))), r"rate=inf is not a finite number"),
+    (dict(curriculum="cubic"), r"curriculum='cubic' is unknown; choose one of constant, exponential, linear, reversed"),
+    # as in a search that draws the curriculum, and fixes an argument of one of them
+    (
+        dict(curriculum="linear", curriculum_kwargs=dict(rate=3.0)),
+        r"curriculum_kwargs has rate, which LinearCurriculum does not take; it takes kappa, margins",
+    ),
+    # targets
+    (dict(targets=()), r"targets=\(\) must be rank percentiles"),
+    (dict(targets=(0.1, 0.2, 0.3, 0.4)), r"targets=\(0.1, 0.2, 0.3, 0.4\) must be rank percentiles.*easiest"),
+    (dict(targets=(0.9, 0.1)), r"targets=\(0.9, 0.1\) must be rank percentiles in \(0, 0.5\]"),
+    (dict(targets=(0.4, 0.0)), r"targets=\(0.4, 0.0\) must be rank percentiles in \(0, 0.5\]"),
+]
+
+#: What belongs to the diffusion, on a graph that has room for its four bands
+DIFFUSION: list[tuple[dict[str, Any], str]] = [
     (dict(bands=(60, 18, 12, 6)), r"bands=\(60, 18, 12, 6\) has values outside 1..50"),
     (dict(bands=(25, 18, 12, 0)), r"bands=\(25, 18, 12, 0\) has values outside 1..50"),
     (dict(bands=(6, 12, 18, 25)), r"bands=\(6, 12, 18, 25\) does not strictly decrease; .*\(25, 18, 12, 6\)"),
     (dict(bands=(25, 25, 12, 6)), r"bands=\(25, 25, 12, 6\) does not strictly decrease"),
-    (dict(bands=(), targets=()), r"empty|must be rank percentiles"),
-    (dict(bands=(25, 12)), r"targets=.* and bands=\(25, 12\) differ in number; give one target for each band"),
-    (dict(targets=(0.1, 0.2, 0.3, 0.4)), r"targets=\(0.1, 0.2, 0.3, 0.4\) must be rank percentiles.*easiest"),
-    (dict(targets=(0.9, 0.1, 0.05, 0.02)), r"targets=\(0.9, 0.1, 0.05, 0.02\) must be rank percentiles in \(0, 0.5\]"),
-    # names
-    (dict(schedule="quadratic"), r"schedule='quadratic' is unknown; choose one of .*cosine.*linear"),
-    (dict(decoder="beam"), r"decoder='beam' is unknown; choose one of .*nearest.*softmax.*spread"),
-    (dict(difficulty="hard"), r"difficulty='hard' is unknown; choose one of .*constant.*degree.*learned"),
-    (dict(sampling="euler"), r"sampling='euler' is unknown; choose one of ddim, ddpm"),
-    (dict(noise_loss="huber"), r"loss='huber' is unknown; choose one of l1, l2"),
-    (dict(reference_kwargs=dict(kind="word2vec")), r"kind='word2vec' is unknown; choose one of .*random.*transe"),
-    # networks
-    (dict(num_timesteps=0), r"num_timesteps=0|outside 1..0"),
+    (dict(bands=(25, 12)), r"bands=\(25, 12\) are not 4, the number of targets; give one timestep for each target"),
+    (dict(num_timesteps=0), r"num_timesteps=0 .*1 or more"),
     (dict(num_steps=0), r"num_steps=0 .*1 or more"),
+    (dict(beta_global=1.5), r"beta_global=1.5"),
+    (dict(mu=-1), r"mu=-1 is negative"),
+    (dict(noise_loss="huber"), r"noise_loss='huber' is unknown; choose one of l1, l2"),
     (dict(hidden_dim=0), r"hidden_dim=0 .*2 or more"),
-    (dict(hidden_dim=17), r"hidden_dim=17 is odd; .*18"),
     (dict(num_blocks=0), r"num_blocks=0 .*1 or more"),
     (dict(batch_size=0), r"batch_size=0 .*1 or more"),
     (dict(learning_rate=0.0), r"learning_rate=0.0 is not positive"),
     (dict(condition_dropout=1.5), r"condition_dropout=1.5 is outside \[0, 1\]"),
-    (dict(schedule_kwargs=dict(beta_global=0.9)), r"beta_global=0.9 is not between"),
-    (dict(schedule_kwargs=dict(mu=-1)), r"mu=-1 is negative"),
-    (dict(decoder_kwargs=dict(min_candidates=0)), r"min_candidates=0"),
-    (dict(difficulty="constant", difficulty_kwargs=dict(value=2)), r"value=2 is outside \[0, 1\]"),
+    (dict(num_types=0), r"num_types=0 .*1 or more"),
+    (dict(difficulty="hard"), r"difficulty='hard' is unknown; choose one of .*constant.*degree.*learned"),
+    (dict(difficulty="degree", difficulty_kwargs=dict(value=0.5)), r"difficulty_kwargs has value, which DegreeDiff"),
 ]
 
 
 @pytest.mark.parametrize("coupled", [False, True])
-@pytest.mark.parametrize(("options", "message"), BAD, ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize(("options", "message"), SHARED, ids=lambda value: str(value)[:60])
 def test_bad_option_of_the_sampler(options: dict[str, Any], message: str, coupled: bool) -> None:
     """A wrong value is refused when the sampler is made, not after the first epoch, with or without a callback."""
+    for name in ("dans_kgc", "dans", "dhns"):
+        with pytest.raises(ValueError, match=message):
+            make_sampler("nations", name, coupling=Coupling() if coupled else None, **options)
+
+
+@pytest.mark.parametrize("coupled", [False, True])
+@pytest.mark.parametrize(("options", "message"), DIFFUSION, ids=lambda value: str(value)[:60])
+def test_bad_option_of_the_diffusion(options: dict[str, Any], message: str, coupled: bool) -> None:
+    """So is one of its generator."""
     with pytest.raises(ValueError, match=message):
-        make_sampler("nations", coupling=Coupling() if coupled else None, **options)
+        make_sampler("umls", coupling=Coupling() if coupled else None, generator_kwargs=options)
+
+
+@pytest.mark.parametrize("coupled", [False, True])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(kind="word2vec"), r"kind='word2vec' is unknown; choose one of .*random.*transe"),
+        (dict(dim=0), r"dim=0 .*1 or more"),
+        (dict(dimension=8), r"reference_kwargs has dimension, which the reference embedding does not take"),
+    ],
+)
+def test_bad_option_of_the_reference_embedding(options: dict[str, Any], message: str, coupled: bool) -> None:
+    """So is one of the reference embedding, although it may never be made."""
+    with pytest.raises(ValueError, match=message):
+        make_sampler("nations", coupling=Coupling() if coupled else None, reference_kwargs=options)
 
 
 @pytest.mark.parametrize(
@@ -89,12 +121,16 @@ def test_bad_option_of_the_sampler(options: dict[str, Any], message: str, couple
     [
         (dict(refresh_budget=-0.1), r"refresh_budget=-0.1 is negative"),
         (dict(fit_share=2), r"fit_share=2 is outside \[0, 1\]"),
+        (dict(min_fit_steps=-1), r"min_fit_steps=-1 .*0 or more"),
         (dict(fit_steps=-1), r"fit_steps=-1 .*0 or more"),
         (dict(refresh_queries=1.5), r"refresh_queries=1.5 .*whole number"),
         (dict(frequency=0), r"frequency=0 .*1 or more"),
         (dict(num_epochs=0), r"num_epochs=0 .*1 or more"),
-        (dict(latent_weight=-1), r"latent_weight=-1 is negative"),
-        (dict(latent_weight=1, latent_negatives=0), r"latent_negatives=0 .*1 or more"),
+        (dict(vector_weight=-1), r"vector_weight=-1 is negative"),
+        (dict(num_vectors=0), r"num_vectors=0 .*1 or more"),
+        (dict(vector_kinds="head"), r"vector_kinds='head' must list one or more of head, tail, both"),
+        (dict(vector_kinds=["relation"]), r"vector_kinds='relation' is unknown; choose one of both, head, tail"),
+        (dict(band_margins="yes"), r"band_margins='yes' is neither true nor false"),
     ],
     ids=lambda value: str(value)[:60],
 )
@@ -110,7 +146,7 @@ def test_bad_option_in_a_pipeline() -> None:
             dataset="nations",
             model="TransE",
             negative_sampler="dans_kgc",
-            negative_sampler_kwargs=dict(curriculum_kwargs=dict(share=7)),
+            negative_sampler_kwargs=dict(share=7),
             training_kwargs=dict(num_epochs=1, use_tqdm=False),
         )
 
@@ -135,7 +171,7 @@ def triples(*rows: tuple[int, int, int]) -> Tensor:
 def check(mapped_triples: Tensor, **kwargs: Any) -> tuple[Tensor, Tensor]:
     """Sample from a graph, and check the negatives."""
     sampler = DiffusionAdaptiveNegativeSampler(
-        mapped_triples=mapped_triples, num_negs_per_pos=4, **{**SMALL, "curriculum_kwargs": dict(share=1.0), **kwargs}
+        mapped_triples=mapped_triples, num_negs_per_pos=4, **small(**{"share": 1.0, "known_answers": "mask", **kwargs})
     )
     negatives, generated = from_bank(sampler, mapped_triples)
     assert ((negatives[..., [0, 2]] >= 0) & (negatives[..., [0, 2]] < sampler.num_entities)).all()
@@ -157,7 +193,7 @@ def test_no_triples(sizes: dict[str, int]) -> None:
 def test_one_entity() -> None:
     """Nothing can replace the only entity."""
     with pytest.raises(ValueError, match="num_entities=1: nothing can replace the only entity; at least 2"):
-        DiffusionAdaptiveNegativeSampler(mapped_triples=triples((0, 0, 0)), **SMALL)
+        DiffusionAdaptiveNegativeSampler(mapped_triples=triples((0, 0, 0)), **small())
 
 
 def test_one_triple_of_two_entities() -> None:
@@ -194,12 +230,15 @@ def test_entities_without_triples() -> None:
     assert generated.any()
 
 
-def test_nations() -> None:
-    """Of Nations' 14 entities most are known answers of a query."""
-    sampler = make_sampler("nations", curriculum_kwargs=dict(share=1.0), num_negs_per_pos=16)
-    positives = sampler.engine.mapped_triples
-    sampler.sample(positives)
-    assert 0 <= sampler.engine.take_counts()["fallback"] < 0.1
+@pytest.mark.parametrize("known_answers", ["compete", "mask"])
+def test_nations(known_answers: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Of Nations' 14 entities most are known answers; there are fewer bands than wanted, which is said once."""
+    for _ in range(2):
+        sampler = make_sampler("nations", share=1.0, num_negs_per_pos=16, known_answers=known_answers)
+    assert sampler.engine.num_bands == 1
+    assert caplog.text.count("targets=(0.28, 0.21, 0.14, 0.07): 14 entities are too few to tell them apart") == 1
+    sampler.sample(training_of("nations").mapped_triples)
+    assert 0 <= sampler.engine.take_counts()["fallback"] < 0.15
 
 
 # The cache
@@ -208,7 +247,8 @@ def test_nations() -> None:
 @pytest.mark.parametrize("damage", [b"", b"not a file of tensors", None])
 def test_damaged_cache(damage: bytes | None, isolated_cache: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
     """A corrupt or half-written file is made anew, with a warning, and the same negatives come out."""
-    expected = make_sampler("nations").engine.bank.ids
+    kwargs = dict(generator_kwargs=dict(difficulty="learned"))
+    expected = make_sampler("nations", **kwargs).engine.bank.ids
     files = sorted(isolated_cache.rglob("*.safetensors"))
     assert {file.parent.name for file in files} == {"reference", "difficulty"}
     for file in files:
@@ -217,13 +257,13 @@ def test_damaged_cache(damage: bytes | None, isolated_cache: pathlib.Path, caplo
     coupling._alone.clear()
     reference._alive.clear()
     caplog.clear()
-    assert torch.equal(make_sampler("nations").engine.bank.ids, expected)
+    assert torch.equal(make_sampler("nations", **kwargs).engine.bank.ids, expected)
     assert caplog.text.count("is unusable") == len(files)
     # and has been repaired
     coupling._alone.clear()
     reference._alive.clear()
     caplog.clear()
-    make_sampler("nations")
+    make_sampler("nations", **kwargs)
     assert "is unusable" not in caplog.text
 
 
@@ -237,9 +277,3 @@ def test_cache_that_cannot_be_written(
     reference._alive.clear()
     make_sampler("nations").sample(torch.tensor([[0, 0, 1]]))
     assert "going on without a cache" in caplog.text
-
-
-def test_arguments_of_another_choice_are_named() -> None:
-    # as in a search that draws the curriculum, and fixes an argument of one of them
-    with pytest.raises(ValueError, match=r"curriculum_kwargs has rate, which LinearCurriculum does not take"):
-        make_sampler(curriculum="linear", curriculum_kwargs={"rate": 3.0})

@@ -2,353 +2,350 @@
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
 import json
 import logging
 import pathlib
+import shutil
+import time
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("suite", reason="needs a checkout of the source, with its benchmarks")
 
 from click.testing import CliRunner
 from pykeen.experiments.cli import experiments
 from pykeen.experiments.validate import get_configuration_errors
-from pykeen.sampling import negative_sampler_resolver
-from suite import configurations, cost, data, quality, regression, variants
-from suite.cli import main
-from suite.configurations import DATASETS, LOSSES, MODELS, Setting, configuration, options_digest, shared_digest
-from suite.rows import RESULTS, append, default_folder, digest, environment, load
-from suite.tiers import TIERS
-from suite.variants import VARIANTS, Variant, available, missing
+from pykeen.models import RotatE
+from pykeen.triples.generation import generate_triples_factory
+from run import main
+from suite import cost, data, pages, quality, recipes, tiers, training, tuning, variants
+from suite.quality import PARTS, plan
+from suite.recipes import MODELS, Setting, experiment
+from suite.rows import RESULTS, append, digest, load
+from suite.variants import VARIANTS
 
-MRR = "inverse_harmonic_mean_rank"
+from . import turns
+
+#: A training of no account
+SHORT = {"training_kwargs": {"num_epochs": 1, "batch_size": 1024}}
 
 
-def made_up(setting: Setting, mrr: float = 0.5, **further):
+def row_of(setting: Setting, **further: Any) -> dict[str, Any]:
     """Make a row without a training."""
-    _, _, _, loss, filtered, number, epochs = quality.key_of(setting)
-    return {
-        "recipe": setting.recipe,
-        "variant": setting.variant,
-        "seed": setting.seed,
-        "loss_name": loss,
-        "filtered": filtered,
-        "num_negatives": number,
-        "num_epochs": epochs,
-        "shared": shared_digest(setting),
-        "options": options_digest(setting),
-        "mrr": mrr,
-        "hits_at_1": mrr / 2,
-        "hits_at_10": 1.0,
-        "train_seconds": 10.0,
-        "overhead_seconds": 1.0,
-        **further,
-    }
+    made = experiment(setting)["metadata"]
+    keys = {"recipe": setting.recipe, "seed": setting.seed, "overrides": dict(setting.overrides)}
+    return keys | {key: made[key] for key in ("variant", "digest", "trials")} | {"seconds": 8.0} | further
 
 
 @pytest.fixture
 def untrained(monkeypatch: pytest.MonkeyPatch) -> list[Setting]:
     """Train nothing, but list what would be trained."""
     trained: list[Setting] = []
-
-    def run(setting: Setting):
-        trained.append(setting)
-        return made_up(setting)
-
-    monkeypatch.setattr(quality, "run", run)
+    monkeypatch.setattr(quality, "train", lambda setting, **kwargs: trained.append(setting) or row_of(setting))
     return trained
 
 
-class TestConfigurations:
-    @pytest.mark.parametrize("dataset", DATASETS)
-    @pytest.mark.parametrize("model", MODELS)
-    def test_pykeen_accepts(self, dataset: str, model: str, tmp_path: pathlib.Path):
+class TestExperiments:
+    @pytest.mark.parametrize("name", VARIANTS)
+    def test_pykeen_accepts(self, name: str, tmp_path: pathlib.Path):
         path = tmp_path / "experiment.json"
-        for name in available(VARIANTS):
-            if VARIANTS[name].callback == "oracle" or VARIANTS[name].sampler == variants.AS_SHIPPED:
-                continue
-            for loss in LOSSES:
-                path.write_text(json.dumps(configuration(Setting(f"{dataset}-{model}", name, 1, loss, filtered=True))))
-                assert get_configuration_errors(path) == []
+        for recipe in ("umls-complex", "mkgw-rotate", *(f"nations-{model}" for model in MODELS)):
+            path.write_text(json.dumps(experiment(Setting(recipe, name, 1))))
+            assert get_configuration_errors(path) == []
 
-    @pytest.mark.parametrize("name", available(VARIANTS))
-    def test_sampler_understands_its_options(self, name: str):
-        """PyKEEN's validator never looks at the sampler."""
-        if VARIANTS[name].callback == "oracle":
-            return
-        pipeline = configuration(Setting("umls-complex", name, 1, filtered=name != "shipped"))["pipeline"]
-        cls = negative_sampler_resolver.lookup_dict[pipeline["negative_sampler"]]
-        base = inspect.signature(negative_sampler_resolver.base.__init__).parameters
-        assert set(pipeline["negative_sampler_kwargs"]) <= {*inspect.signature(cls.__init__).parameters, *base}
-        assert pipeline["negative_sampler_kwargs"]["num_negs_per_pos"] == (VARIANTS[name].num_negatives or 8)
-        assert json.loads(json.dumps(pipeline)) == pipeline
+    def test_variants_change_what_they_say_alone(self):
+        basic = experiment(Setting("codexsmall-complex", "basic", 1))["pipeline"]
+        assert (basic["negative_sampler"], basic["training_loop"]) == ("basic", "slcwa")
+        assert "callbacks" not in basic["training_kwargs"]
+        live = experiment(Setting("codexsmall-complex", "dans_kgc", 1))["pipeline"]
+        assert live["training_kwargs"].pop("callbacks") == "curriculum"
+        assert live.pop("negative_sampler") == variants.KGC
+        del basic["negative_sampler"]
+        assert live == basic
 
-    def test_shipped_negatives_are_those_of_the_recipe(self, monkeypatch: pytest.MonkeyPatch):
-        setting = Setting("umls-complex-dans", "shipped", 1)
-        for change in ({"filtered": True}, {"num_negatives": 8}):
-            with pytest.raises(ValueError, match=r"variant='shipped' has the negatives of the recipe"):
-                configuration(dataclasses.replace(setting, **change))
-        # a row of another recipe is not taken for one of this
-        before = options_digest(setting)
-        recipe = configurations.load_recipe("umls-complex-dans")
-        recipe["pipeline"]["negative_sampler_kwargs"]["sigma"] = 0.5
-        monkeypatch.setattr(configurations, "load_recipe", lambda name: recipe)
-        assert options_digest(setting) != before
+    def test_scores_of_all_entities_need_no_sampler(self):
+        loops = {name: experiment(Setting(name, "1vsall", 1))["pipeline"] for name in ("umls-complex", "mkgw-rotate")}
+        assert [loop["training_loop"] for loop in loops.values()] == ["lcwa", "symmetriclcwa"]
+        assert not any("negative_sampler" in loop for loop in loops.values())
 
-    def test_variants_differ_in_negatives_alone(self):
-        first, second = (configuration(Setting("umls-complex", name, 1))["pipeline"] for name in ("basic", "no-dam"))
-        for pipeline in (first, second):
-            for key in ("negative_sampler", "negative_sampler_kwargs"):
-                del pipeline[key]
-            pipeline["training_kwargs"].pop("callbacks", None)
-        assert first == second
+    def test_epochs(self):
+        def epochs(name: str) -> int:
+            return experiment(Setting("umls-complex", name, 1))["pipeline"]["training_kwargs"]["num_epochs"]
 
-    def test_losses_and_epochs(self):
-        pipeline = configuration(Setting("umls-rotate", "live", 3, "softplus", epochs=7))["pipeline"]
-        assert (pipeline["loss"], pipeline["random_seed"]) == ("softplus", 3)
-        assert "margin" not in pipeline["loss_kwargs"]
-        assert pipeline["training_kwargs"]["num_epochs"] == 7
-        assert pipeline["training_kwargs"]["callbacks"] == "curriculum"
-        # another loss is another recipe, other negatives are not
-        assert shared_digest(Setting("umls-rotate", "live", 3)) != shared_digest(
-            Setting("umls-rotate", "live", 3, "softplus")
-        )
-        assert shared_digest(Setting("umls-rotate", "live", 3)) == shared_digest(Setting("umls-rotate", "basic", 4))
+        assert (epochs("basic"), epochs("basic*2"), epochs("basic*.5")) == (60, 120, 30)
 
-    @pytest.mark.parametrize(
-        ("setting", "message"),
-        [
-            (Setting("umls-conve", "basic", 1), "recipe='umls-conve' is unknown"),
-            (Setting("umls-complex", "better", 1), "variant='better' is unknown"),
-            (Setting("umls-complex", "basic", 1, "hinge"), "loss='hinge' is unknown"),
-            (Setting("umls-complex", "oracle", 1), "cannot be written as a configuration"),
-            (Setting("nations-transe", "shipped", 1), "needs a shipped recipe"),
-        ],
-    )
-    def test_what_cannot_be(self, setting: Setting, message: str):
-        with pytest.raises(ValueError, match=message):
-            configuration(setting)
+    def test_each_loss_has_a_recipe_of_its_own(self, monkeypatch: pytest.MonkeyPatch):
+        tuned = recipes.load_recipe("umls-complex")
+        tuned["metadata"]["trials"] = 99
+        tuned["pipeline"]["optimizer_kwargs"]["lr"] = 0.5
+        tuned["pipeline"] |= {"loss": "crossentropy", "loss_kwargs": {}, "training_loop": "shared-negatives"}
+        del tuned["pipeline"]["negative_sampler"], tuned["pipeline"]["negative_sampler_kwargs"]
+        shipped = {name: recipes.load_recipe(name) for name in ("umls-complex", "codexsmall-complex")}
+        shipped["umls-complex-crossentropy"] = tuned
+        monkeypatch.setattr(recipes, "recipe_names", lambda: sorted(shipped))
+        monkeypatch.setattr(recipes, "load_recipe", lambda name: json.loads(json.dumps(shipped[name])))
+        made = experiment(Setting("umls-complex", "shared-256", 1))
+        assert (made["metadata"]["trials"], made["pipeline"]["optimizer_kwargs"]["lr"]) == (99, 0.5)
+        # what was tuned for another loss was tuned for nothing
+        made = experiment(Setting("codexsmall-complex", "shared-256", 1))
+        assert (made["metadata"]["trials"], made["metadata"]["recipe"]) == (0, "codexsmall-complex")
+        assert experiment(Setting("umls-complex", "basic", 1))["pipeline"]["optimizer_kwargs"]["lr"] != 0.5
+
+    def test_digest(self, monkeypatch: pytest.MonkeyPatch):
+        def of(**kwargs: Any) -> str:
+            return experiment(Setting(**{"recipe": "umls-complex", "variant": "dans_kgc", "seed": 1} | kwargs))[
+                "metadata"
+            ]["digest"]
+
+        assert of() == of(seed=2)
+        assert len({of(), of(variant="dans"), of(variant="dans_kgc*2"), of(overrides={"loss": "softplus"})}) == 4
+        before, cls = of(), recipes.negative_sampler_resolver.lookup(variants.KGC)
+        monkeypatch.setitem(cls.__base__.__init__.__kwdefaults__, "num_slots", 3)
+        assert of() != before
+
+    def test_unknown_names(self):
+        with pytest.raises(ValueError, match="recipe='umls-conve' is unknown"):
+            plan(["umls-conve"], ["basic"])
+        with pytest.raises(ValueError, match="variant='better' is unknown"):
+            plan(["umls-complex"], ["better"])
+
+    @pytest.mark.parametrize("tier", tiers.TIERS)
+    def test_tiers_name_what_there_is(self, tier: str):
+        for part, names, chosen, seeds, _ in tiers.TIERS[tier]:
+            assert part in PARTS
+            for name in names:
+                for variant in chosen:
+                    experiment(Setting(name, variant, next(iter(seeds))))
 
     @pytest.mark.slow
     def test_export_runs(self, tmp_path: pathlib.Path, shared_cache: pathlib.Path):
         """What is exported is what the suite trains: both come to the same rank."""
-        exported, rows = tmp_path / "exported.json", tmp_path / "rows"
-        options = ["quality", "--only", "nations-distmult", "--variant", "live", "--loss", "crossentropy"]
-        options += ["--filtered", "--seeds", "1", "--epochs", "1"]
-        for further in (["--export", str(exported)], ["--output", str(rows)]):
-            done = CliRunner().invoke(main, [*options, *further])
+        options = ["--recipe", "nations-distmult", "--variant", "shared-64", "--set", "training_kwargs.num_epochs=1"]
+        exported = tmp_path / "exported.json"
+        for arguments in (["export", *options, str(exported)], ["quality", *options, "--output", str(tmp_path)]):
+            done = CliRunner().invoke(main, arguments)
             assert done.exit_code == 0, done.output
         done = CliRunner().invoke(experiments, ["run", str(exported), "-d", str(tmp_path / "out"), "--keep-seed"])
         assert done.exit_code == 0, done.output
         (result,) = (tmp_path / "out").rglob("replicate-00000/results.json")
-        (row,) = load(rows / quality.FILE)
-        both = json.loads(result.read_text())["metrics"]["both"]["realistic"]
-        assert row["mrr"] == pytest.approx(both[MRR], abs=1e-6)
-        assert row["configuration"] == configuration(quality_setting(row))["pipeline"]
-        # all ranks up to 5 gain something, and hits at 1 the whole
-        assert row["hits_at_1"] <= row["ndcg_at_5"] <= both["hits_at_5"]
-        assert 0 < row["valid_mrr"] < 1
-        assert len(row["bands"]) == 4
-        assert {band["known"] for band in row["bands"]} == {0}
-
-
-def quality_setting(row) -> Setting:
-    """Get the setting back from a row."""
-    recipe, variant, seed, loss, filtered, _, epochs = quality.key_of(row)
-    return Setting(recipe, variant, seed, loss, filtered, epochs=epochs)
-
-
-class TestVariants:
-    def test_missing_ones_are_left_out_with_one_line_each(self, monkeypatch, caplog):
-        further = {
-            "future": Variant("a sampler to come", "oracleofdelphi"),
-            "option": Variant("an option to come", "diffusionadaptive", sampler_kwargs={"clairvoyant": True}),
-        }
-        for name, variant in further.items():
-            monkeypatch.setitem(VARIANTS, name, variant)
-        with caplog.at_level(logging.WARNING):
-            assert available(["basic", "future", "live", "option"]) == ["basic", "live"]
-        assert len(caplog.records) == 2
-        assert "no sampler 'oracleofdelphi'" in missing("future")
-        assert "has no option clairvoyant" in missing("option")
-
-    def test_papers_have_ablations_and_noise_controls(self):
-        kinds = {(variant.sampler, variant.kind) for variant in VARIANTS.values()}
-        for sampler in (variants.DIFFUSION, variants.GAN, variants.HIERARCHICAL):
-            assert {(sampler, "control"), (sampler, "ablation")} <= kinds
-
-    def test_what_cannot_fail_is_there(self):
-        assert {"basic", "bernoulli", "pseudotyped", "alone", "live", "basic-64"} <= set(available(VARIANTS))
-
-    @pytest.mark.parametrize("tier", TIERS)
-    def test_tiers_name_what_there_is(self, tier: str):
-        settings = list(TIERS[tier].quality())
-        assert settings
-        for setting in settings[:: max(1, len(settings) // 50)]:
-            quality.configuration_to_run(setting)
-        for race in TIERS[tier].races:
-            assert race.entries()["basic-64"].variant == "basic-64"
+        metrics = json.loads(result.read_text())["metrics"]["both"]["realistic"]
+        (row,) = load(tmp_path / "quality.jsonl")
+        for key in ("hits_at_1", "hits_at_3", "hits_at_10", "ndcg_at_5"):
+            assert row[key] == pytest.approx(metrics[key], abs=1e-6)
+        assert row["mrr"] == pytest.approx(metrics["inverse_harmonic_mean_rank"], abs=1e-6)
 
 
 class TestRows:
-    def test_a_line_that_was_cut_off(self, tmp_path: pathlib.Path, caplog):
+    def test_a_line_that_was_cut_off(self, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture):
         path = tmp_path / "folder" / "rows.jsonl"
+        assert load(path) == []
         append(path, {"a": 1})
         with path.open("a") as file:
             file.write('{"a": 2')
         append(path, {"a": 3})
-        with caplog.at_level(logging.WARNING):
-            assert load(path) == [{"a": 1}, {"a": 3}]
+        assert load(path) == [{"a": 1}, {"a": 3}]
         assert "line 2 is no JSON" in caplog.text
-
-    def test_no_file(self, tmp_path: pathlib.Path):
-        assert load(tmp_path / "rows.jsonl") == []
 
     def test_digest_does_not_depend_on_order(self):
         assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1}) != digest({"a": 1, "b": [3]})
 
-    def test_environment(self):
-        assert set(environment("cpu")["versions"]) == {"pykeen", "torch", "pykeen-dans"}
+    def test_resumes(self, untrained: list[Setting], tmp_path: pathlib.Path):
+        settings = plan(["umls-complex", "nations-rotate"], ["basic", "basic-64"], [1, 2])
+        # variants are innermost, so that whatever the machine does hits all of them alike
+        assert [setting.variant for setting in settings] == ["basic", "basic-64"] * 4
+        path = tmp_path / "quality.jsonl"
+        assert PARTS["quality"].execute(settings[:3], path) == 3
+        assert PARTS["quality"].execute(settings, path) == 5
+        assert untrained == settings
+        changed = load(path)[0] | {"digest": "of another time"}
+        path.write_text(json.dumps(changed) + "\n")
+        assert PARTS["quality"].execute(settings[:1], path) == 1
+        assert not quality.is_present(changed)
+        assert quality.is_present(load(path)[1])
 
-    def test_kept_rows_are_readable(self):
-        rows = load(RESULTS / quality.FILE)
-        assert len(rows) > 20
-        assert len({quality.key_of(row) for row in rows}) > 20
+    def test_data_out_of_reach_are_left_out(self, untrained, monkeypatch, tmp_path: pathlib.Path, caplog):
+        def missing(name: str, **kwargs: Any) -> None:
+            raise data.DataMissingError("no network")
 
-
-class TestExecution:
-    SETTINGS = staticmethod(lambda: quality.plan(["umls-complex", "nations-transe"], ["basic", "live"], [1, 2]))
-
-    def test_resumes(self, untrained, tmp_path: pathlib.Path):
-        first = list(self.SETTINGS())[:3]
-        assert quality.execute(first, tmp_path) == 3
-        assert quality.execute(self.SETTINGS(), tmp_path) == 5
-        assert untrained == list(self.SETTINGS())
-        assert quality.execute(self.SETTINGS(), tmp_path) == 0
-
-    def test_tells_settings_apart(self, untrained, tmp_path: pathlib.Path):
-        first = Setting("umls-complex", "basic", 1)
-        others = [
-            first,
-            Setting("umls-complex", "basic", 1, "crossentropy"),
-            Setting("umls-complex", "basic", 1, filtered=True),
-            Setting("umls-complex", "basic", 1, num_negatives=4),
-            Setting("umls-complex", "basic", 1, epochs=3),
-            Setting("umls-complex", "basic-64", 1),
-        ]
-        assert quality.execute([*others, *others], tmp_path) == len(others)
-
-    @pytest.mark.parametrize("key", ["shared", "options"])
-    def test_another_recipe_or_default_is_trained_again(self, key: str, untrained, tmp_path: pathlib.Path):
-        setting = Setting("umls-complex", "live", 1)
-        append(tmp_path / quality.FILE, {**made_up(setting), key: "of another time"})
-        assert quality.execute([setting], tmp_path) == 1
-
-    def test_rows_of_early_versions_count(self, untrained, tmp_path: pathlib.Path):
-        setting = Setting("umls-complex", "live", 1)
-        keys = ("recipe", "variant", "seed", "num_negatives", "num_epochs")
-        append(tmp_path / quality.FILE, {key: made_up(setting)[key] for key in keys})
-        assert quality.execute([setting], tmp_path) == 0
-
-    def test_data_out_of_reach_is_left_out(self, monkeypatch, tmp_path: pathlib.Path, caplog):
-        def run(setting: Setting):
-            if setting.dataset == "umls":
-                raise data.DataMissingError("no network")
-            return made_up(setting)
-
-        monkeypatch.setattr(quality, "run", run)
+        monkeypatch.setattr(data, "load", missing)
         with caplog.at_level(logging.WARNING):
-            assert quality.execute(self.SETTINGS(), tmp_path) == 4
-        assert caplog.text.count("umls is left out: no network") == 1
+            assert PARTS["quality"].execute(plan(["umls-complex"], ["basic"]), tmp_path / "rows.jsonl") == 0
+        assert "umls-complex, basic is left out: no network" in caplog.text
 
-    def test_local_folder(self, monkeypatch, tmp_path: pathlib.Path):
-        folder = tmp_path / "Family"
-        folder.mkdir()
-        for name, lines in (("train", "a\tr\tb\nb\tr\tc\n"), ("valid", "a\tr\tc\n"), ("test", "c\tr\ta\n")):
-            (folder / f"{name}.txt").write_text(lines)
-        monkeypatch.setenv("PYKEEN_DANS_DATA", str(tmp_path))
-        data.load.cache_clear()
-        assert data.load("family").training.num_triples == 2
-        assert data.local_folder("yago310quarter") is None
-        data.load.cache_clear()
+    def test_data_folder(self, monkeypatch: pytest.MonkeyPatch):
+        made = {"a": {"b": "$PYKEEN_DANS_DATA/text"}}
+        monkeypatch.setenv("PYKEEN_DANS_DATA", "/data")
+        assert data.with_data_folder(made) == {"a": {"b": "/data/text"}}
+        monkeypatch.delenv("PYKEEN_DANS_DATA")
+        with pytest.raises(data.DataMissingError, match="PYKEEN_DANS_DATA is not set"):
+            data.with_data_folder(made)
 
-    def test_variants_are_innermost(self):
-        assert [setting.variant for setting in self.SETTINGS()] == ["basic", "live"] * 4
+
+class TestTraining:
+    def test_parts_add_up(self, shared_cache: pathlib.Path):
+        started = time.perf_counter()
+        row = training.train(Setting("nations-distmult", "basic", 1, SHORT), curve=True, negatives=32)
+        assert 0 < row["seconds"] < time.perf_counter() - started
+        assert sum(row["parts"].values()) == pytest.approx(row["seconds"])
+        assert set(row["parts"]) == {"setup", "draw", "scores", "backward", "optimizer", "between"}
+        assert row["steps"] == 4
+        ((epoch, seconds, value),) = row["curve"]
+        assert (epoch, value) == (1, pytest.approx(row["valid_mrr"]))
+        assert 0 < seconds <= row["seconds"]
+        # all ranks up to 5 gain something, and hits at 1 the whole
+        assert row["hits_at_1"] < row["ndcg_at_5"] < row["hits_at_10"]
+        assert 0 < row["negatives"]["drawn"]["known"] < 1
+        assert json.loads(json.dumps(row))["parts"] == row["parts"]
+
+    def test_enough_steps(self, shared_cache: pathlib.Path):
+        row = training.train(Setting("synthetic300-complex", "basic", 1), exact=True, max_steps=2)
+        assert (row["steps"], row["num_entities"]) == (2, 300)
+        assert "mrr" not in row
+
+    def test_fast_ranking_gives_the_scores_of_pykeen(self):
+        factory = generate_triples_factory(num_entities=2000, num_triples=8000)
+        model = RotatE(triples_factory=factory, embedding_dim=32)
+        tails, heads = torch.tensor([[0, 1], [5, 2], [1999, 0]]), torch.tensor([[1, 0], [2, 5], [0, 1999]])
+        with torch.inference_mode():
+            slow = torch.cat([model.score_t(tails), model.score_h(heads)])
+            with training.fast_ranking():
+                fast = torch.cat([model.score_t(tails), model.score_h(heads)])
+        assert not torch.equal(fast, slow)
+        torch.testing.assert_close(fast, slow, atol=1e-3, rtol=0)
+
+    def test_synthetic_graph(self):
+        triples = data.synthetic_triples(1000)
+        assert len(triples.unique(dim=0)) == len(triples) > 4500
+        assert [len(column.unique()) for column in triples.T] == [1000, data.NUM_RELATIONS, 1000]
+        degrees = np.sort(np.bincount(triples[:, 2]))[::-1]
+        # a tenth of the entities has more than a third of the triples
+        assert degrees[:100].sum() > len(triples) / 3
+        with pytest.raises(ValueError, match="num_entities=9"):
+            data.synthetic_triples(9)
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("filtered", [False, True])
-    @pytest.mark.parametrize("loss", LOSSES)
-    def test_every_loss_trains(self, loss: str, filtered: bool, shared_cache: pathlib.Path):
-        row = quality.run(Setting("nations-transe", "live", 1, loss, filtered, epochs=1))
-        assert 0 < row["mrr"] < 1
-        assert row["train_ns_per_negative"] > 0
+    def test_race_resumes_as_a_whole(self, tmp_path: pathlib.Path, shared_cache: pathlib.Path):
+        settings = plan(["nations-distmult"], ["basic", "shared-64"], overrides=SHORT)
+        path = tmp_path / "race.jsonl"
+        assert PARTS["race"].execute(settings, path) == 2
+        assert PARTS["race"].execute(settings, path) == 0
+        first, second = load(path)
+        assert first["run"] == second["run"]
+        assert all(row["peak_memory_mib"] > 100 for row in (first, second))
+        path.write_text(json.dumps(first) + "\n")
+        # one of them is gone: what did not take turns cannot be compared
+        assert PARTS["race"].execute(settings, path) == 2
+
+    @pytest.mark.slow
+    def test_study_goes_on(self, tmp_path: pathlib.Path, shared_cache: pathlib.Path):
+        setting = Setting("nations-distmult", "basic", 1, SHORT)
+        before = experiment(setting)["pipeline"]
+        first = tuning.tune(setting, trials=1, folder=tmp_path)
+        # the recipe as it was
+        assert first["trials"][0]["params"]["optimizer_kwargs.lr"] == before["optimizer_kwargs"]["lr"]
+        record = tuning.tune(setting, trials=3, folder=tmp_path)
+        assert record["trials"][0] == first["trials"][0]
+        assert record["best"]["value"] == max(trial["value"] for trial in record["trials"])
+        path = tuning.write_recipe(record, tmp_path)
+        assert get_configuration_errors(path) == []
+        written = json.loads(path.read_text())
+        assert written["pipeline"]["optimizer_kwargs"]["lr"] == record["best"]["params"]["optimizer_kwargs.lr"]
+        assert written["metadata"]["trials"] == 3
+
+
+class TestTurns:
+    def test_least_seconds_are_next(self, tmp_path: pathlib.Path):
+        log = tmp_path / "log"
+        tasks = {"a": [1.0, 1.0, 1.0], "b": [2.0, 2.0]}
+        made = training_turns(turns.work, {k: {"name": k, "costs": v, "log": str(log)} for k, v in tasks.items()})
+        assert log.read_text() == "abaab"
+        assert made == {"a": "a used 3 s", "b": "b used 4 s"}
+
+    @pytest.mark.parametrize(("work", "message"), [(turns.fail, "no such luck"), (turns.die, "without a word")])
+    def test_failures(self, work: Any, message: str):
+        with pytest.raises(RuntimeError, match=message):
+            training_turns(work, {"only": {}})
+
+
+training_turns = quality.interleave
+
+
+class TestPages:
+    def test_what_is_shown_is_what_was_measured(self, tmp_path: pathlib.Path):
+        page = pages.write_page(RESULTS, tmp_path)
+        assert page.read_text() == (pages.DOCS / page.name).read_text(), "run `python benchmarks/run.py tables`"
+        readme = shutil.copy(pages.README, tmp_path / "README.md")
+        pages.write_readme(RESULTS, readme)
+        assert readme.read_text() == pages.README.read_text(), "run `python benchmarks/run.py tables`"
+
+    def test_kept_rows_can_be_measured_again(self):
+        for name in PARTS:
+            assert all(map(quality.is_present, load(RESULTS / f"{name}.jsonl")))
+
+    def test_levels(self, tmp_path: pathlib.Path):
+        for seed, seconds in ((1, 8.0), (2, 4.0)):
+            for name, factor in (("basic", 1.0), ("shared-256", 0.5)):
+                setting = Setting("umls-complex", name, seed)
+                row = row_of(setting, mrr=0.5 + 0.1 * seed * factor, run=str(seed)) | {"seconds": factor * seconds}
+                append(tmp_path / "race.jsonl", row)
+        append(tmp_path / "race.jsonl", row | {"digest": "of another time", "mrr": 0.0})
+        text = pages.levels(tmp_path, recipes=["umls-complex"], variants=["basic", "1vsall", "shared-256"])
+        cells = [line.split("- ")[-1].strip() for line in text.splitlines() if "- " in line]
+        assert cells == [
+            "negatives", "UMLS, ComplEx",
+            "uniform", ".650 ± .071 (2), 1.00 ×",
+            "shared, 256", ".575 ± .035 (2), 0.50 ×",
+        ]  # fmt: skip
+        assert ".. figure::" in pages.chart(tmp_path, recipes=["umls-complex"], variants=["basic"], docs=tmp_path)
+
+    def test_growth(self, tmp_path: pathlib.Path):
+        for size in (1000, 10000):
+            parts = {"setup": 5.0, "draw": 0.0, "scores": size**0.5, "backward": 1.0}
+            row = {"num_entities": size, "variant": "basic", "steps": 1, "parts": parts}
+            append(tmp_path / "scale.jsonl", row | {"seconds": sum(parts.values())})
+        assert pages.sizes(tmp_path, variants=["basic"]).rstrip().endswith("- .50")
 
 
 class TestRegression:
-    KEPT = {"hot path, ns per negative: nations, B=256, N=8, live": 4.0}
-
-    def cost_row(self, ratio: float, sampler: str = "live"):
-        return {
-            "what": "hot path, ns per negative",
-            "setting": "nations, B=256, N=8",
-            "sampler": sampler,
-            "basic": 10.0,
-            "ours": 10 * ratio,
-            "ratio": ratio,
-        }
-
-    @pytest.mark.parametrize(("ratio", "number"), [(2.0, 0), (4.0, 0), (5.9, 0), (6.1, 1)])
+    @pytest.mark.parametrize(("ratio", "number"), [(2.0, 0), (5.9, 0), (6.1, 1)])
     def test_ratios(self, ratio: float, number: int):
-        measured = regression.ratios_of_costs([self.cost_row(ratio), self.cost_row(99, sampler="bernoulli")])
-        assert len(regression.compare(measured, self.KEPT)) == number
+        def entry(sampler: str, least: float) -> dict[str, Any]:
+            return {"group": "N=8", "extra_info": {"sampler": sampler}, "stats": {"min": least, "mean": 100.0}}
 
-    def test_nothing_in_common(self):
+        report = {"benchmarks": [entry("basic", 2.0), entry("bernoulli", 99.0), entry(variants.KGC, 2 * ratio)]}
+        measured = cost.ratios(report)
+        assert measured == {f"N=8, {variants.KGC}": ratio}
+        assert len(cost.regressions(measured, dict.fromkeys(measured, 4.0))) == number
         with pytest.raises(ValueError, match="none of the ratios that were kept"):
-            regression.compare({"another": 1.0}, self.KEPT)
-
-    def test_micro(self):
-        def entry(sampler: str, least: float):
-            return {"group": "draw", "extra_info": {"sampler": sampler}, "stats": {"min": least, "mean": 100.0}}
-
-        report = {"benchmarks": [entry("hierarchical", 6.0), entry("basic", 2.0), entry("bernoulli", 3.0)]}
-        assert regression.ratios_of_micro(report) == {"micro, draw, hierarchical": 3.0}
-
-    @pytest.mark.parametrize(("factor", "code"), [(1.0, 0), (2.0, 1)])
-    def test_command_fails_on_a_worse_ratio(self, factor: float, code: int, tmp_path: pathlib.Path):
-        kept = regression.load_baseline()["hot path, ns per negative: nations, B=256, N=8, live"]
-        append(tmp_path / "cost.jsonl", self.cost_row(factor * kept))
-        done = CliRunner().invoke(main, ["check", "--output", str(tmp_path)])
-        assert done.exit_code == code
-        assert ("slower than it was" in done.output) == (code == 1)
-
-    def test_baseline_is_extended(self, tmp_path: pathlib.Path):
-        path = tmp_path / "baseline.json"
-        regression.write_baseline({"a": 1.23456}, path)
-        regression.write_baseline({"b": 2.0}, path)
-        assert regression.load_baseline(path) == {"a": 1.235, "b": 2.0}
+            cost.regressions(measured, {"another": 1.0})
 
 
-def test_costs_of_data_that_is_missing_are_left_out(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
-):
-    def missing_data(name: str, **_: object):
-        raise data.DataMissingError(f"{name} is not here")
-
-    monkeypatch.setattr(data, "load", missing_data)
-    monkeypatch.setattr(cost, "refresh_stages", lambda dataset: iter([{"what": "refresh", "seed": 7}]))
-    sizes = {"batch_sizes": (4,), "numbers": (1,), "rounds": 1}
-    kwargs = {"trainings": {"wn18rr-complex": 1}, "number": 1, "variants": ["live"]}
-    assert cost.execute(tmp_path, dataset="codexsmall", **sizes, **kwargs) == 1
-    (row,) = load(tmp_path / cost.FILE)
-    assert (row["what"], row["seed"]) == ("refresh", 7)
-    assert {"versions", "device", "wall_seconds"} <= set(row)
-    for name in ("codexsmall, hot path", "wn18rr-complex"):
-        assert f"The costs of {name} are left out" in caplog.text
+@pytest.mark.slow
+def test_smoke(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, shared_cache: pathlib.Path):
+    """One row of each part; tiers have more of the same."""
+    for part in PARTS:
+        recipe = "synthetic300-complex" if part == "scale" else "nations-distmult"
+        options = ["--recipe", recipe, "--variant", "basic", "--epochs", "1", "--output", str(tmp_path)]
+        done = CliRunner().invoke(main, [part, *options])
+        assert done.exit_code == 0, done.output
+        assert "1 new rows" in done.output
+    assert {path.stem for path in tmp_path.iterdir()} == set(PARTS)
+    pages.write_page(tmp_path, tmp_path)
 
 
-@pytest.mark.parametrize("has_gpu", [False, True])
-def test_rows_of_a_gpu_are_kept_apart(has_gpu: bool, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: has_gpu)
-    assert default_folder() == (RESULTS / "gpu" if has_gpu else RESULTS)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["quality"], "--recipe"),
+        (["quality", "--recipe", "umls-conve"], "recipe='umls-conve' is unknown"),
+        (["race", "--recipe", "umls-complex", "--set", "loss=softplus"], "softplus is no JSON"),
+        (["tier", "smoke"], "name a folder"),
+    ],
+)
+def test_bad_options(options: list[str], message: str):
+    done = CliRunner().invoke(main, options)
+    assert done.exit_code == 2
+    assert message in " ".join(done.output.split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pathlib
 from typing import Any
 
@@ -19,7 +20,7 @@ from pykeen_dans.engine.curriculum import curriculum_resolver
 from pykeen_dans.engine.engine import GenerationEngine
 
 from .trainings import COUNTED, Hook, last_engine, make_loop, metrics_of, run_pipeline, train
-from .utils import SMALL, make_sampler, training_of
+from .utils import make_sampler, small, training_of
 
 pytestmark = pytest.mark.usefixtures("shared_cache", "no_engines")
 
@@ -28,9 +29,10 @@ pytestmark = pytest.mark.usefixtures("shared_cache", "no_engines")
 
 
 def test_early_stopping() -> None:
-    """Early stopping ends the training, with the best model restored."""
+    """Early stopping ends the training."""
     result = run_pipeline(epochs=30, stopper="early", stopper_kwargs=dict(frequency=2, patience=1, relative_delta=1e9))
-    assert len(result.losses) < 30
+    # at the second look
+    assert len(result.losses) == 4
 
 
 @pytest.mark.parametrize("coupled", [True, False])
@@ -45,7 +47,7 @@ def test_validation_loss(coupled: bool) -> None:
     assert all(tracker.metrics[epoch]["validation.loss"] > 0 for epoch in (1, 2, 3))
     if coupled:
         # the queries are still those of the training
-        assert len(last_engine(loop).mapped_triples) == training_of("nations").num_triples
+        assert len(last_engine(loop).graph.mapped_triples) == training_of("nations").num_triples
 
 
 def test_size_probing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +75,7 @@ def test_size_probing(monkeypatch: pytest.MonkeyPatch) -> None:
         train(loop)
         assert probed == [False, True], "PyKEEN has probed the batch size within the training"
         assert len(prepared) == 1
-        assert metrics_of(tracker, "fallback")[3] < 0.1
+        assert metrics_of(tracker, "fallback")[3] < 0.2
 
 
 @pytest.mark.parametrize("cls", [SLCWATrainingLoop, DANSKGCTrainingLoop])
@@ -97,13 +99,14 @@ def test_workers() -> None:
     tracker = PythonResultTracker()
     train(make_loop(tracker=tracker), num_workers=2)
     assert metrics_of(tracker, "fallback")[1] == 1
-    assert metrics_of(tracker, "fallback")[3] < 0.1
+    assert metrics_of(tracker, "fallback")[3] < 0.2
     assert metrics_of(tracker, "generated")[3] > 0
 
 
 def test_workers_share_rows() -> None:
     """A bank that is too small for all queries is made before the workers are."""
     tracker = PythonResultTracker()
+    # room for a third of the queries
     loop = make_loop(tracker=tracker, sampler_kwargs=dict(memory=0.01))
     train(loop, num_workers=2)
     assert last_engine(loop).bank.shared
@@ -115,6 +118,11 @@ def test_checkpoints(tmp_path: pathlib.Path) -> None:
     options: dict[str, Any] = dict(
         checkpoint_name="test.pt", checkpoint_directory=tmp_path, checkpoint_frequency=0, num_epochs=6
     )
+
+    factory = training_of("umls")
+
+    def loop_of_run() -> SLCWATrainingLoop:
+        return make_loop(factory=factory)
 
     class Interruption(RuntimeError):
         pass
@@ -133,16 +141,17 @@ def test_checkpoints(tmp_path: pathlib.Path) -> None:
     callbacks_of_run = lambda *more: ["curriculum", Hook("on_batch", record), *more]  # noqa: E731
     with pytest.raises(Interruption):
         train(
-            make_loop(),
+            loop_of_run(),
+            factory,
             callbacks=callbacks_of_run(Hook("pre_batch", interrupt)),
             callbacks_kwargs=[COUNTED, None, None],
             **options,
         )
     assert set(hardness) == {0, 1, 2}
-    losses = train(make_loop(), callbacks=callbacks_of_run(), callbacks_kwargs=[COUNTED, None], **options)
+    losses = train(loop_of_run(), factory, callbacks=callbacks_of_run(), callbacks_kwargs=[COUNTED, None], **options)
     assert len(losses) == 6
-    curriculum = curriculum_resolver.make(SMALL["curriculum"])
-    assert hardness == pytest.approx({epoch: curriculum(epoch / 6).hardness for epoch in range(6)})
+    curriculum = curriculum_resolver.make(None)
+    assert hardness == pytest.approx({epoch: curriculum(epoch / 6, num_bands=4).hardness for epoch in range(6)})
 
 
 def test_the_same_callback_twice() -> None:
@@ -165,8 +174,8 @@ def test_train_again() -> None:
 
 def test_user_options_are_not_changed() -> None:
     """The dictionary that the user has passed stays as it was, so that it can be used again or saved."""
-    options = {**SMALL}
-    before = dict(options)
+    options = small()
+    before = copy.deepcopy(options)
     run_pipeline(negative_sampler_kwargs=options)
     assert options == before
 
@@ -174,15 +183,17 @@ def test_user_options_are_not_changed() -> None:
 def test_sampler_instance() -> None:
     """A training loop may be given a sampler that exists already; later samplers do not get what became of it."""
     tracker = PythonResultTracker()
-    sampler = make_sampler("nations", num_negs_per_pos=4)
+    sampler = make_sampler("nations", num_negs_per_pos=4, targets=(0.45, 0.2))
     alone = sampler.engine.bank.ids.clone()
     train(make_loop(negative_sampler=sampler, tracker=tracker))
     assert sampler.coupling is not None
     assert not torch.equal(sampler.engine.bank.ids, alone)
     # its bank was full from the first epoch on
-    assert metrics_of(tracker, "fallback")[1] < 0.1
-    assert metrics_of(tracker, "hardness")[3] == pytest.approx(sampler.curriculum(1.0).hardness)
-    later = make_sampler("nations", num_negs_per_pos=4)
+    assert metrics_of(tracker, "fallback")[1] < 0.2
+    assert metrics_of(tracker, "hardness")[3] == pytest.approx(
+        sampler.curriculum(1.0, num_bands=sampler.engine.num_bands).hardness
+    )
+    later = make_sampler("nations", num_negs_per_pos=4, targets=(0.45, 0.2))
     assert torch.equal(later.engine.bank.ids, alone)
 
 

@@ -141,6 +141,9 @@ def test_force(tmp_path: pathlib.Path) -> None:
         ("train2id.txt", "3\n0 1 0\n", "train2id.txt announces '3' lines, but has 1.*source_url"),
         ("valid2id.txt", "", "valid2id.txt announces '' lines"),
         ("entity2id.txt", "1\na\t7\n", "entity2id.txt does not number its labels from 0"),
+        ("test2id.txt", "1\n0 99 0\n", "cannot be decoded.*NELL995.*source_url"),
+        ("test2id.txt", "1\n0 -1 0\n", "cannot be decoded.*NELL995.*source_url"),
+        ("test2id.txt", "1\n0 1\n", "cannot be decoded.*NELL995.*source_url"),
     ],
 )
 def test_incomplete_download(name: str, content: str, message: str, tmp_path: pathlib.Path) -> None:
@@ -203,6 +206,10 @@ def test_db15k_published(tmp_path: pathlib.Path, caplog) -> None:
     assert label_triples(dataset.training) == label_set(TRAIN)
     with pytest.raises(ValueError, match=r"validation='test' is unknown.*held-out.*published"):
         DB15K(validation="test", **kwargs)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="random_state=-1"):
+        DB15K(random_state=-1, **kwargs)
+    with pytest.raises(TypeError, match="unheard_of"):
+        DB15K(unheard_of=1, **kwargs)
 
 
 def test_db15k_published_from_cache(tmp_path: pathlib.Path, monkeypatch, caplog) -> None:

@@ -11,7 +11,7 @@ from pykeen.datasets import Nations
 from pykeen.models import DistMult
 from pykeen.sampling import BasicNegativeSampler
 
-from pykeen_dans.bank import HEAD, TAIL, QueryIndex
+from pykeen_dans.graph import HEAD, TAIL, QueryIndex
 from pykeen_dans.inspection.diagnostics import as_trained, describe_negatives, negatives_table
 from pykeen_dans.sampling import DiffusionAdaptiveNegativeSampler
 from pykeen_dans.utils.randomness import reproducible

@@ -4,65 +4,160 @@ from __future__ import annotations
 
 import ast
 import inspect
+import math
 import pathlib
 import pkgutil
 import re
+import runpy
+import textwrap
 
 import pytest
+from class_resolver import ClassResolver
 
 import pykeen_dans
-from pykeen_dans.bank.decoder import decoder_resolver
 from pykeen_dans.engine.curriculum import curriculum_resolver
-from pykeen_dans.generators.schedule import noise_schedule_resolver
+from pykeen_dans.generators import generator_resolver
 from pykeen_dans.graph.difficulty import difficulty_resolver
-from pykeen_dans.sampling import DiffusionAdaptiveNegativeSampler
+from pykeen_dans.sampling.base import GeneratedNegativeSampler
 from pykeen_dans.training.callback import CurriculumTrainingCallback
+from pykeen_dans.training.loops import CurriculumTrainingLoop
 
 ROOT = pathlib.Path(__file__).parent.parent
+PACKAGE = ROOT / "pykeen_dans"
 README = ROOT / "README.md"
 DOCS = ROOT / "docs" / "source"
+#: What is no room, and may import any of them, or be imported by what it needs
+OUTSIDE = {"_plugin", "datasets", "experiments", "version"}
 
 pytestmark = pytest.mark.skipif(not README.is_file(), reason="needs a checkout of the source")
 
 
-def test_defaults_in_readme():
-    parameters = {
-        **inspect.signature(DiffusionAdaptiveNegativeSampler).parameters,
-        **inspect.signature(CurriculumTrainingCallback).parameters,
-    }
-    # both have this one, and the table of the sampler does not list it
-    rows = re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", README.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert len(rows) >= 12
-    for name, default in rows:
-        assert ast.literal_eval(default) == parameters[name].default, name
+def read(path: pathlib.Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def rooms() -> list[str]:
+    """The rooms in the order of the page on architecture, the uppermost first."""
+    table = read(DOCS / "architecture.rst").partition("\nRooms\n")[2].partition("\n\nBeside these")[0]
+    return re.findall(r"^    \* - ``(\w+)``$", table, flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize(
-    ("option", "resolver"),
+    ("option", "cls"),
     [
-        ("curriculum", curriculum_resolver),
-        ("schedule", noise_schedule_resolver),
-        ("decoder", decoder_resolver),
-        ("difficulty", difficulty_resolver),
+        ("negative_sampler_kwargs", GeneratedNegativeSampler),
+        ("callbacks_kwargs", CurriculumTrainingCallback),
+        ("training_loop_kwargs", CurriculumTrainingLoop),
     ],
 )
-def test_choices(option: str, resolver):
-    text = " ".join((DOCS / "options.rst").read_text(encoding="utf-8").split())
-    (listed,) = re.findall(rf"The option ``{option}`` of the sampler: ([^.]+)\.", text)
-    assert set(re.findall(r"``(\w+)``", listed)) == set(resolver.options)
+def test_defaults_in_readme(option: str, cls: type) -> None:
+    (table,) = re.findall(rf"`{option}`[^|]*:\n\n((?:\|.*\n)+)", read(README))
+    rows = re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", table, flags=re.MULTILINE)
+    assert len(rows) == table.count("\n") - 2 > 0
+    for name, default in rows:
+        assert ast.literal_eval(default) == inspect.signature(cls).parameters[name].default, name
 
 
-def test_all_modules_are_in_the_reference():
-    documented = set()
-    for page in (DOCS / "api").glob("*.rst"):
-        documented |= set(re.findall(r"automodule:: (\S+)", page.read_text(encoding="utf-8")))
-    modules = {
+@pytest.mark.parametrize(
+    ("option", "owner", "resolver"),
+    [
+        ("generator", "sampler", generator_resolver),
+        ("curriculum", "sampler", curriculum_resolver),
+        ("difficulty", "generator", difficulty_resolver),
+    ],
+)
+def test_choices(option: str, owner: str, resolver: ClassResolver) -> None:
+    text = " ".join(read(DOCS / "options.rst").split())
+    (listed,) = re.findall(rf"The option ``{option}`` of the {owner}: ([^.]+)\.", text)
+    assert {resolver.normalize(name) for name in re.findall(r"``([\w-]+)``", listed)} == set(resolver.options)
+
+
+def test_all_modules_are_in_the_reference() -> None:
+    """Each package has a page, whose directive documents all of its modules."""
+    documented = {name for page in (DOCS / "api").glob("*.rst") for name in re.findall(r"modules:: (\S+)", read(page))}
+    packages = {
         module.name
-        for module in pkgutil.walk_packages(pykeen_dans.__path__, prefix="pykeen_dans.")
-        if not any(part.startswith("_") for part in module.name.split("."))
+        for module in pkgutil.iter_modules(pykeen_dans.__path__, prefix="pykeen_dans.")
+        if module.ispkg and not module.name.rpartition(".")[2].startswith("_")
     }
-    # the classes of data sets are documented in their package
-    assert modules - documented - {"pykeen_dans.inspection.cli", "pykeen_dans.version"} == {
-        f"pykeen_dans.datasets.{name}" for name in ("family", "multimodal", "nell")
+    assert documented == packages
+    index = read(DOCS / "api" / "index.rst")
+    assert set(re.findall(r"^    (\w+)$", index, flags=re.MULTILINE)) == {name.split(".")[1] for name in packages}
+
+
+def test_arrows_point_downwards() -> None:
+    """Each room imports only rooms below it, also within functions."""
+    order = rooms()
+    assert set(order) == {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - OUTSIDE
+    for position, room in enumerate(order):
+        for path in PACKAGE.joinpath(room).rglob("*.py"):
+            imported = set(re.findall(r"^\s*from \.\.(\w+)", read(path), flags=re.MULTILINE)) - OUTSIDE
+            assert imported <= set(order[position + 1 :]), path
+
+
+def snippets() -> list[tuple[str, str]]:
+    """All Python in the README and on the pages, by the name of the page."""
+    found = [
+        (README.name, text) for text in re.findall(r"^```python\n(.*?)^```", read(README), re.MULTILINE | re.DOTALL)
+    ]
+    # a block goes on while lines are empty, or further to the right than its directive
+    pattern = re.compile(r"^( *)\.\. code-block:: python\n((?:\1 +.*\n|\n)+)", flags=re.MULTILINE)
+    for path in sorted(DOCS.glob("*.rst")):
+        found += [(path.name, text) for _, text in pattern.findall(read(path))]
+    return found
+
+
+def test_snippets_compile() -> None:
+    assert {"README.md", "usage.rst"} <= {name for name, _ in snippets()}
+    for name, text in snippets():
+        assert ast.parse(textwrap.dedent(text), filename=name).body, text
+
+
+def test_options_in_snippets_exist() -> None:
+    """Whatever snippets pass to samplers, callbacks and loops is one of their options."""
+    classes = {
+        "negative_sampler_kwargs": [GeneratedNegativeSampler],
+        "callbacks_kwargs": [CurriculumTrainingCallback],
+        "training_loop_kwargs": [CurriculumTrainingLoop],
     }
-    assert documented <= modules
+    # of samplers, beside the shared ones
+    further = {"modalities", "levels"}
+    seen = 0
+    for name, text in snippets():
+        for node in ast.walk(ast.parse(textwrap.dedent(text))):
+            key = node.arg if isinstance(node, ast.keyword) else None
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                key = node.targets[0].id
+            if key in classes and isinstance(node.value, ast.Call):
+                options = {keyword.arg for keyword in node.value.keywords}
+                known = {option for cls in classes[key] for option in inspect.signature(cls).parameters} | further
+                assert options <= known, name
+                seen += 1
+    assert seen > 5
+
+
+@pytest.fixture
+def example() -> pathlib.Path:
+    """The example of a generator, which is forgotten afterwards."""
+    before = dict(generator_resolver.lookup_dict)
+    yield DOCS / "examples" / "own_generator.py"
+    generator_resolver.lookup_dict.clear()
+    generator_resolver.lookup_dict.update(before)
+
+
+def test_own_generator(example: pathlib.Path) -> None:
+    """The example trains on Nations, and its negatives are used."""
+    names = runpy.run_path(str(example), run_name="__main__")
+    result = names["result"]
+    assert all(math.isfinite(loss) for loss in result.losses)
+    cls = names["BlurGenerator"]
+    assert generator_resolver.lookup("blur") is cls
+    coupling = result.training_loop.negative_sampler_kwargs["coupling"]
+    engine = coupling.engine
+    assert type(engine.generator) is cls
+    assert engine.num_bands == 2
+    assert engine.bank.filled > 0
+    assert engine.generator.noise == sorted(engine.generator.noise, reverse=True)
+    generator = cls(dim=2, num_relations=1, num_bands=2, noise=1.0)
+    assert generator.adjust_hardness(1, 0, harder=True) and generator.noise == [1.0, 0.4]
+    assert not all(generator.adjust_hardness(0, 0, harder=True) for _ in range(9)) and generator.noise[0] > 0.4

@@ -1,15 +1,20 @@
 """Whatever is imported first, PyKEEN knows our names, without any import of ours, warning or circular import.
 
-Each case is a fresh interpreter, which needs the package to be installed, since PyKEEN finds it by its entry points.
+The package has to be installed, since PyKEEN finds it by its entry points. Each case is a process that has imported
+nothing of PyKEEN and of this package; what they are built on is imported once, and the processes are forked from that.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import pathlib
+import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
+from typing import Any
 
 import pytest
 
@@ -22,7 +27,6 @@ from pykeen.datasets import dataset_resolver
 from pykeen.nn import representation_resolver
 
 found = {
-    "ours_before": ours_before,
     "dans_kgc": negative_sampler_resolver.lookup("dans_kgc"),
     "dans-kgc": negative_sampler_resolver.lookup("dans-kgc"),
     "diffusion-adaptive": negative_sampler_resolver.lookup("diffusion-adaptive"),
@@ -36,6 +40,7 @@ found = {
     "loop dans_kgc": training_loop_resolver.lookup("dans_kgc"),
     "loop dans": training_loop_resolver.lookup("dans"),
     "loop dhns": training_loop_resolver.lookup("dhns"),
+    "loop shared-negatives": training_loop_resolver.lookup("shared-negatives"),
     "multimodal": representation_resolver.lookup("multimodal"),
 }
 for name in ("family", "nell995", "NELL-995", "db15k", "mkgw", "MKG-Y"):
@@ -56,6 +61,7 @@ EXPECTED = {
     "loop dans_kgc": "pykeen_dans.training.loops:DANSKGCTrainingLoop",
     "loop dans": "pykeen_dans.training.loops:DANSTrainingLoop",
     "loop dhns": "pykeen_dans.training.loops:DHNSTrainingLoop",
+    "loop shared-negatives": "pykeen_dans.training.shared_negatives:SharedNegativesTrainingLoop",
     "multimodal": "pykeen_dans.multimodal.representation:MultimodalRepresentation",
     "family": "pykeen_dans.datasets:Family",
     "nell995": "pykeen_dans.datasets:NELL995",
@@ -65,11 +71,20 @@ EXPECTED = {
     "MKG-Y": "pykeen_dans.datasets:MKGY",
 }
 
-#: Modules that load PyKEEN's plugins when they are imported, each of them with other modules half imported
-LOADING = (
-    "pykeen.training",
+#: Some modules that load PyKEEN's plugins when they are imported, each of them with other modules half imported, and
+#: some of ours
+FIRST = (
     "pykeen.training.callbacks",
     "pykeen.pipeline",
+    "pykeen.nn.representation",
+    "pykeen.sampling, pykeen_dans",
+    "pykeen_dans.multimodal.representation, pykeen_dans.training.callback",
+    "pykeen.datasets, pykeen_dans.training.loops",
+)
+
+#: Many others
+OTHERS = (
+    "pykeen.training",
     "pykeen.hpo",
     "pykeen.cli",
     "pykeen.models",
@@ -77,26 +92,22 @@ LOADING = (
     "pykeen.datasets",
     "pykeen.checkpoints",
     "pykeen.nn",
-    "pykeen.nn.representation",
     "pykeen.ablation",
-)
-
-#: Modules that do not load PyKEEN's plugins, and our own ones
-WITH_OURS = (
-    "pykeen.sampling, pykeen_dans",
     "pykeen.losses, pykeen_dans.training.callback",
     "pykeen_dans",
     "pykeen_dans.datasets",
     "pykeen_dans.sampling",
     "pykeen_dans.training.callback",
     "pykeen_dans.training.loops",
+    "pykeen_dans.training.shared_negatives",
+    "pykeen_dans.scoring.query_forms",
+    "pykeen_dans.engine.engine",
+    "pykeen_dans.generators",
     "pykeen_dans.multimodal",
     "pykeen_dans.multimodal.representation",
     "pykeen.nn, pykeen_dans.multimodal.representation",
-    "pykeen_dans.multimodal.representation, pykeen_dans.training.callback",
     "pykeen_dans.training.loops, pykeen_dans.training.callback",
     "pykeen.datasets, pykeen_dans.training.callback",
-    "pykeen.datasets, pykeen_dans.training.loops",
     "pykeen.models, pykeen_dans.training.loops, pykeen.pipeline",
 )
 
@@ -105,33 +116,128 @@ pytestmark = pytest.mark.skipif(
     reason="pykeen-dans is not installed, so that PyKEEN does not find it: pip install -e .",
 )
 
-
-def run_python(code: str, *options: str, cwd: object) -> subprocess.CompletedProcess[str]:
-    """Run code in a fresh interpreter, with few threads, and from a directory without our sources."""
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
-    return subprocess.run(
-        [sys.executable, *options, "-c", code], capture_output=True, text=True, env=env, cwd=str(cwd), timeout=300
-    )
-
-
-@pytest.mark.parametrize("first", [*LOADING, *WITH_OURS])
-def test_import_order(first: str, tmp_path) -> None:
-    """In each order, all names are resolved, and nothing is written to the standard error stream."""
-    code = f"""
-import json, sys
-import {first}
-ours_before = "pykeen_dans._plugin.register" in sys.modules
+#: Import an order, and print the modules of what is resolved
+ORDER = f"""
+import json, sys, types, warnings
+warnings.simplefilter("error", UserWarning)
+warnings.simplefilter("error", ImportWarning)
+import %s
 {CHECK}
-classes = {{name: f"{{cls.__module__}}:{{cls.__qualname__}}" for name, cls in found.items() if name != "ours_before"}}
-import pykeen, pykeen_dans, types
+import pykeen, pykeen_dans
+classes = {{name: f"{{cls.__module__}}:{{cls.__qualname__}}" for name, cls in found.items()}}
 # no trace of the waiting remains
 classes["types"] = [type(module) is types.ModuleType for module in (pykeen, pykeen_dans)]
 print(json.dumps(classes))
 """
-    result = run_python(code, "-W", "error::UserWarning", "-W", "error::ImportWarning", cwd=tmp_path)
+
+#: The names of callback and loop are there right after the import, without a further import statement
+NOTHING_ELSE = """
+import sys
+import %s
+training = sys.modules["pykeen.training"]
+assert "curriculum" in sys.modules["pykeen.training.callbacks"].callback_resolver.lookup_dict
+assert "danskgc" in training.training_loop_resolver.options
+assert "danskgc" in sys.modules["pykeen.sampling"].negative_sampler_resolver.options
+"""
+
+CASES = {
+    **{first: ORDER % first for first in FIRST},
+    "nothing else: training": NOTHING_ELSE % "pykeen.training",
+    "nothing else: hpo": NOTHING_ELSE % "pykeen.hpo",
+    "data sets only": """
+import sys
+import pykeen.datasets
+assert "pykeen.training" not in sys.modules
+assert "pykeen.nn" not in sys.modules
+from pykeen.sampling import negative_sampler_resolver
+negative_sampler_resolver.lookup("dans_kgc")
+""",
+    "broken module": """
+import sys
+sys.modules["pykeen_dans.training.callback"] = None  # the import system takes this for a module that cannot be imported
+import pykeen.training
+from pykeen.sampling import negative_sampler_resolver
+assert "slcwa" in pykeen.training.training_loop_resolver.options
+assert "curriculum" not in pykeen.training.callback_resolver.options
+assert negative_sampler_resolver.lookup("dans_kgc")
+""",
+    "command line": """
+import sys
+sys.argv = ["pykeen", "train", "complex", "--help"]
+from pykeen.cli import main
+main()
+""",
+}
+
+#: Fork a process for each case, in which standard output and error are files
+SERVER = """
+import importlib, json, os, sys, traceback
+for name in ("torch", "torch._dynamo", "pandas", "optuna", "scipy.special", "sklearn.cluster", "safetensors.torch"):
+    importlib.import_module(name)
+names = [name for name in sys.modules if name.startswith("pykeen")]
+assert not names, names
+for number, code in enumerate(json.load(sys.stdin)):
+    process = os.fork()
+    if process == 0:
+        for descriptor, name in ((1, "stdout"), (2, "stderr")):
+            os.dup2(os.open(f"{number}.{name}", os.O_WRONLY | os.O_CREAT), descriptor)
+        status = 0
+        try:
+            exec(compile(code, "case", "exec"), {"__name__": "__main__"})
+        except SystemExit as error:
+            status = error.code or 0
+        except BaseException:
+            traceback.print_exc()
+            status = 1
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # without tearing the interpreter down, which takes longer than the case
+        os._exit(status)
+    _, status = os.waitpid(process, 0)
+    print(os.waitstatus_to_exitcode(status))
+"""
+
+
+def run_python(code: str, *options: str, cwd: object, **kwargs: Any) -> subprocess.CompletedProcess[str]:
+    """Run code in a fresh interpreter, with few threads, and from a directory without our sources."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1", "COLUMNS": "200"}
+    # what is compiled once need not be compiled again
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    return subprocess.run(
+        [sys.executable, *options, "-c", code], capture_output=True, text=True, env=env, cwd=cwd, timeout=300, **kwargs
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of a case."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+def run_cases(cases: dict[str, str], folder: pathlib.Path) -> dict[str, Outcome]:
+    """Run some cases, each in a process of its own."""
+    result = run_python(SERVER, cwd=folder, input=json.dumps(list(cases.values())))
     assert result.returncode == 0, result.stderr
-    assert not result.stderr
-    found = json.loads(result.stdout)
+    return {
+        name: Outcome(int(status), *((folder / f"{number}.{kind}").read_text() for kind in ("stdout", "stderr")))
+        for number, (name, status) in enumerate(zip(cases, result.stdout.split(), strict=True))
+    }
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
+    """Run all quick cases."""
+    return run_cases(CASES, tmp_path_factory.mktemp("cases"))
+
+
+def check_order(outcome: Outcome) -> None:
+    """Check that all names are resolved, and that nothing is written to the standard error stream."""
+    assert outcome.status == 0, outcome.stderr
+    assert not outcome.stderr
+    found = json.loads(outcome.stdout)
     assert found.pop("types") == [True, True]
     # a package may define its classes in submodules
     assert found.keys() == EXPECTED.keys()
@@ -140,51 +246,36 @@ print(json.dumps(classes))
         assert cls.startswith(module) and cls.endswith(f":{qualified}"), name
 
 
-@pytest.mark.parametrize("first", ["pykeen.training", "pykeen.hpo"])
-def test_nothing_else_imported(first: str, tmp_path) -> None:
-    """The names of callback and loop are there right after the import, without a further import statement."""
-    code = f"""
-import sys
-import {first}
-training = sys.modules["pykeen.training"]
-assert "curriculum" in sys.modules["pykeen.training.callbacks"].callback_resolver.lookup_dict
-assert "danskgc" in training.training_loop_resolver.options
-assert "danskgc" in sys.modules["pykeen.sampling"].negative_sampler_resolver.options
-"""
-    result = run_python(code, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
+@pytest.mark.parametrize("first", FIRST)
+def test_import_order(first: str, outcomes: dict[str, Outcome]) -> None:
+    check_order(outcomes[first])
 
 
-def test_datasets_only(tmp_path) -> None:
-    """The plugin does not import PyKEEN's training, or its representations, on its own account."""
-    code = """
-import sys
-import pykeen.datasets
-assert "pykeen.training" not in sys.modules
-assert "pykeen.nn" not in sys.modules
-from pykeen.sampling import negative_sampler_resolver
-negative_sampler_resolver.lookup("dans_kgc")
-"""
-    result = run_python(code, "-W", "error::UserWarning", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert not result.stderr
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(2))
+def test_other_import_orders(part: int, tmp_path: pathlib.Path) -> None:
+    for outcome in run_cases({first: ORDER % first for first in OTHERS[part::2]}, tmp_path).values():
+        check_order(outcome)
 
 
-def test_training_loop_option(tmp_path) -> None:
-    """The command line of PyKEEN offers the training loop."""
-    code = "from pykeen.cli import main; main()"
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    result = subprocess.run(
-        [sys.executable, "-c", code, "train", "complex", "--help"],
-        capture_output=True,
-        text=True,
-        env=env,
-        cwd=tmp_path,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr
-    assert "danskgc" in result.stdout
-    assert "|dans|" in result.stdout or "dans," in result.stdout or "dans]" in result.stdout, result.stdout
+@pytest.mark.parametrize("case", ["nothing else: training", "nothing else: hpo", "data sets only"])
+def test_nothing_else_imported(case: str, outcomes: dict[str, Outcome]) -> None:
+    """All names are there after one import, and no more is imported than is asked for."""
+    assert outcomes[case] == Outcome(0, "", "")
+
+
+def test_training_loop_option(outcomes: dict[str, Outcome]) -> None:
+    """The command line of PyKEEN offers the training loops."""
+    outcome = outcomes["command line"]
+    assert outcome.status == 0, outcome.stderr
+    assert {"slcwa", "danskgc", "dans", "dhns"} <= set(re.findall(r"\w+", outcome.stdout))
+
+
+def test_import_failure_is_reported(outcomes: dict[str, Outcome]) -> None:
+    """A broken module of ours costs its own names, with a warning, but not PyKEEN."""
+    outcome = outcomes["broken module"]
+    assert outcome.status == 0, outcome.stderr
+    assert "could not register pykeen_dans.training.callback" in outcome.stderr
 
 
 def test_name_clash(caplog) -> None:
@@ -212,27 +303,12 @@ def test_name_clash(caplog) -> None:
     assert not caplog.text
 
 
-def test_import_failure_is_reported(tmp_path) -> None:
-    """A broken module of ours costs its own names, with a warning, but not PyKEEN."""
-    code = """
-import sys
-sys.modules["pykeen_dans.training.callback"] = None  # the import system takes this for a module that cannot be imported
-import pykeen.training
-from pykeen.sampling import negative_sampler_resolver
-assert "slcwa" in pykeen.training.training_loop_resolver.options
-assert "curriculum" not in pykeen.training.callback_resolver.options
-assert negative_sampler_resolver.lookup("dans_kgc")
-"""
-    result = run_python(code, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert "could not register pykeen_dans.training.callback" in result.stderr
-
-
-def test_import_time(tmp_path) -> None:
-    """The import of the plugin adds less than 0.3 s to the import of PyKEEN.
+@pytest.mark.slow
+def test_import_time(tmp_path: pathlib.Path) -> None:
+    """The import of the plugin adds less than 0.3 s to that of PyKEEN, or than 4 % where the machine is busy.
 
     The additional time is that of the modules which are not imported without the plugin. Other processes disturb the
-    clock, so that the shortest of a few attempts counts.
+    clock, and the first attempt may have to compile our modules, so that there may be a second one.
     """
     without = """
 import importlib.metadata, sys
@@ -246,20 +322,19 @@ print("\\n".join(sys.modules))
 """
     base = set(run_python(without, cwd=tmp_path).stdout.split())
     assert "pykeen.pipeline" in base
-    added = {}
-    for _ in range(3):
+    for _ in range(2):
         result = run_python("import pykeen.pipeline", "-X", "importtime", cwd=tmp_path)
         assert result.returncode == 0
         times = {}
         for line in result.stderr.splitlines():
             own, _, name = line.removeprefix("import time:").split("|")
-            if own.strip().isdigit() and name.strip() not in base:
+            if own.strip().isdigit():
                 times[name.strip()] = int(own)
-        assert "pykeen_dans._plugin.register" in times
-        if not added or sum(times.values()) < sum(added.values()):
-            added = times
-        if sum(added.values()) < 300_000:
+        added = {name: time for name, time in times.items() if name not in base}
+        assert "pykeen_dans._plugin.register" in added
+        limit = max(300_000, 0.04 * sum(times.values()))
+        if sum(added.values()) < limit:
             break
-    assert sum(added.values()) < 300_000, sorted(added.items(), key=lambda item: -item[1])[:20]
+    assert sum(added.values()) < limit, sorted(added.items(), key=lambda item: -item[1])[:20]
     heavy = {"matplotlib", "sklearn", "scipy.stats", "networkx"}
     assert not heavy.intersection(added), "import these inside of functions"

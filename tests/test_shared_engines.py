@@ -8,43 +8,26 @@ from typing import Any
 import pytest
 import torch
 
-from pykeen_dans.bank import HEAD, TAIL
 from pykeen_dans.engine import coupling
 from pykeen_dans.engine.coupling import Coupling, alone_engine
 from pykeen_dans.engine.engine import GenerationEngine
-from pykeen_dans.sampling import DiffusionAdaptiveNegativeSampler
+from pykeen_dans.graph import HEAD, TAIL
 
-from .toys import (
-    NUM_ENTITIES,
-    NUM_RELATIONS,
-    REFERENCE,
-    SHORT_OF_MEMORY,
-    clustered_triples,
-)
+from .utils import make_sampler as make_small_sampler
+from .utils import training_of
 
-TRIPLES = clustered_triples()
+pytestmark = pytest.mark.usefixtures("shared_cache")
+
+TRIPLES = training_of("nations").mapped_triples
 
 
-def make_sampler(**kwargs: Any) -> DiffusionAdaptiveNegativeSampler:
-    return DiffusionAdaptiveNegativeSampler(
-        mapped_triples=TRIPLES,
-        num_entities=NUM_ENTITIES,
-        num_relations=NUM_RELATIONS,
-        num_slots=4,
-        hidden_dim=8,
-        batch_size=32,
-        fit_steps=1,
-        difficulty="constant",
-        num_types=4,
-        reference_kwargs=REFERENCE,
-        curriculum="constant",
-        curriculum_kwargs={"share": 1.0},
-        **kwargs,
-    )
+def make_sampler(**kwargs: Any) -> Any:
+    defaults = dict(curriculum="constant", share=1.0, reference_kwargs={"kind": "random", "dim": 8}, fit_steps=1)
+    return make_small_sampler("nations", **{**defaults, **kwargs})
 
 
 def test_known_answers_in_shared_rows_are_replaced_by_the_sampler(kept_engines: dict[str, GenerationEngine]) -> None:
-    sampler = make_sampler(memory=SHORT_OF_MEMORY, num_negs_per_pos=8, random_state=0)
+    sampler = make_sampler(memory=0.01, num_negs_per_pos=8, known_answers="mask", random_state=0)
     bank, index = sampler.engine.bank, sampler.engine.index
     assert bank.shared
     assert bank.filled == 1.0
@@ -69,13 +52,15 @@ def test_known_answers_in_shared_rows_are_replaced_by_the_sampler(kept_engines: 
 def test_counts_tell_what_was_found_and_start_anew(kept_engines: dict[str, GenerationEngine]) -> None:
     sampler = make_sampler(num_negs_per_pos=4, random_state=0)
     engine = sampler.engine
+    # an entity of none of these positives
+    engine.bank.ids.fill_(min(set(range(14)) - set(TRIPLES[:5, [0, 2]].flatten().tolist())))
     assert list(kept_engines.values()) == [engine]
     assert engine.take_counts() == {"generated": 0, "fallback": 0.0}
-    sampler.corrupt_batch(TRIPLES[:50])
-    assert engine.take_counts() == {"generated": 200, "fallback": 0.0}
+    sampler.corrupt_batch(TRIPLES[:5])
+    assert engine.take_counts() == {"generated": 20, "fallback": 0.0}
     assert engine.take_counts() == {"generated": 0, "fallback": 0.0}
     engine.bank.ids.fill_(-1)
-    sampler.corrupt_batch(TRIPLES[:50])
+    sampler.corrupt_batch(TRIPLES[:5])
     assert engine.take_counts() == {"generated": 0, "fallback": 1.0}
     engine.count(wanted=10, fallback=4)
     engine.count(wanted=10, fallback=1)
@@ -86,7 +71,7 @@ def test_counts_tell_what_was_found_and_start_anew(kept_engines: dict[str, Gener
 def test_equal_samplers_share_an_engine(kept_engines: dict[str, GenerationEngine]) -> None:
     first = make_sampler(random_state=0)
     assert make_sampler(random_state=0).engine is first.engine
-    assert make_sampler(random_state=0, learning_rate=1e-3).engine is not first.engine
+    assert make_sampler(random_state=0, generator_kwargs=dict(learning_rate=1e-3)).engine is not first.engine
     assert make_sampler(random_state=0).engine is first.engine
     assert make_sampler(random_state=1).engine is not first.engine
     assert len(kept_engines) == 2
@@ -128,6 +113,3 @@ def kept_engines(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Generati
     """Start without engines of other tests, and leave theirs alone."""
     monkeypatch.setattr(coupling, "_alone", type(coupling._alone)())
     yield coupling._alone
-
-
-# Budgets

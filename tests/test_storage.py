@@ -15,6 +15,7 @@ from pykeen_dans.utils import storage
 from pykeen_dans.utils.storage import cached_tensors, content_key
 
 KEY = content_key(test=1)
+SHAPES = {"x": (2, None), "y": (2,)}
 
 
 def make() -> dict[str, torch.Tensor]:
@@ -60,8 +61,8 @@ def test_key_of_views_and_odd_shapes() -> None:
 
 
 def test_made_once(isolated_cache: pathlib.Path) -> None:
-    made = cached_tensors("kind", KEY, make)
-    found = cached_tensors("kind", KEY, fail)
+    made = cached_tensors("kind", KEY, make, shapes=SHAPES)
+    found = cached_tensors("kind", KEY, fail, shapes=SHAPES)
     assert made.keys() == found.keys() == make().keys()
     for name, tensor in make().items():
         assert torch.equal(made[name], tensor)
@@ -70,15 +71,17 @@ def test_made_once(isolated_cache: pathlib.Path) -> None:
     assert [path.name for path in (isolated_cache / "kind").iterdir()] == [f"{KEY}.safetensors"]
     # another kind, and another key, are others
     with pytest.raises(AssertionError):
-        cached_tensors("other", KEY, fail)
+        cached_tensors("other", KEY, fail, shapes=SHAPES)
     with pytest.raises(AssertionError):
-        cached_tensors("kind", content_key(test=2), fail)
+        cached_tensors("kind", content_key(test=2), fail, shapes=SHAPES)
 
 
 def test_views_of_one_tensor(tmp_path: pathlib.Path) -> None:
     x = torch.arange(4.0)
-    cached_tensors("kind", KEY, lambda: {"a": x, "b": x[1:], "c": x.expand(2, 4)}, directory=tmp_path)
-    found = cached_tensors("kind", KEY, fail, directory=tmp_path)
+    shapes = {"a": (4,), "b": (3,), "c": (None, None)}
+    made = {"a": x, "b": x[1:], "c": x.expand(2, 4)}
+    cached_tensors("kind", KEY, lambda: made, shapes=shapes, directory=tmp_path)
+    found = cached_tensors("kind", KEY, fail, shapes=shapes, directory=tmp_path)
     assert torch.equal(found["b"], x[1:])
     assert torch.equal(found["c"], x.expand(2, 4))
 
@@ -107,6 +110,46 @@ def _other_key(path: pathlib.Path) -> None:
     save_file({"x": torch.ones(2)}, path, metadata={"key": content_key(test=2)})
 
 
+def _flip(path: pathlib.Path) -> None:
+    content = bytearray(path.read_bytes())
+    # bytes of the numbers, which come last
+    content[-20:] = bytes(255 - byte for byte in content[-20:])
+    path.write_bytes(content)
+
+
+def _hold(path: pathlib.Path, **tensors: torch.Tensor) -> None:
+    """Write a file whose header and checksum are right."""
+    save_file(tensors, path, metadata={"key": KEY, "checksum": content_key(**tensors)})
+
+
+def _other_name(path: pathlib.Path) -> None:
+    _hold(path, x=make()["x"], z=make()["y"])
+
+
+def _one_missing(path: pathlib.Path) -> None:
+    _hold(path, x=make()["x"])
+
+
+def _other_rows(path: pathlib.Path) -> None:
+    _hold(path, **{**make(), "x": torch.ones(3, 3)})
+
+
+def _more_dimensions(path: pathlib.Path) -> None:
+    _hold(path, **{**make(), "x": torch.ones(2, 3, 1)})
+
+
+def _fewer_dimensions(path: pathlib.Path) -> None:
+    _hold(path, **{**make(), "x": torch.ones(2)})
+
+
+def _not_finite(path: pathlib.Path) -> None:
+    _hold(path, **{**make(), "x": torch.tensor([[0.0, float("nan"), 1.0]] * 2)})
+
+
+def _no_checksum(path: pathlib.Path) -> None:
+    save_file(make(), path, metadata={"key": KEY})
+
+
 class _Explosive:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os._exit, (3,)  # type: ignore[return-value]
@@ -116,18 +159,37 @@ def _pickle(path: pathlib.Path) -> None:
     torch.save(_Explosive(), path)
 
 
-@pytest.mark.parametrize("spoil", [_truncate, _half_header, _empty, _garbage, _foreign, _other_key, _pickle])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        _truncate,
+        _half_header,
+        _empty,
+        _garbage,
+        _foreign,
+        _other_key,
+        _pickle,
+        _flip,
+        _other_name,
+        _one_missing,
+        _other_rows,
+        _more_dimensions,
+        _fewer_dimensions,
+        _not_finite,
+        _no_checksum,
+    ],
+)
 def test_unusable_file_is_made_anew(spoil, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
-    cached_tensors("kind", KEY, make, directory=tmp_path)
+    cached_tensors("kind", KEY, make, shapes=SHAPES, directory=tmp_path)
     path = tmp_path / f"{KEY}.safetensors"
     spoil(path)
     with caplog.at_level(logging.WARNING):
-        made = cached_tensors("kind", KEY, make, directory=tmp_path)
+        made = cached_tensors("kind", KEY, make, shapes=SHAPES, directory=tmp_path)
     assert torch.equal(made["x"], make()["x"])
     assert len(caplog.records) == 1
     assert str(path) in caplog.text
     # now it is whole again
-    assert cached_tensors("kind", KEY, fail, directory=tmp_path).keys() == make().keys()
+    assert cached_tensors("kind", KEY, fail, shapes=SHAPES, directory=tmp_path).keys() == make().keys()
 
 
 def test_no_cache_where_nothing_can_be_written(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -135,7 +197,7 @@ def test_no_cache_where_nothing_can_be_written(tmp_path: pathlib.Path, caplog: p
     directory = tmp_path / "file" / "cache"
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
-            assert torch.equal(cached_tensors("kind", KEY, make, directory=directory)["x"], make()["x"])
+            assert torch.equal(cached_tensors("kind", KEY, make, shapes=SHAPES, directory=directory)["x"], make()["x"])
     assert len(caplog.records) == 1
     assert str(directory) in caplog.text
 
@@ -145,7 +207,7 @@ def test_nothing_is_left_of_a_failed_write(tmp_path: pathlib.Path, monkeypatch: 
         raise OSError("disk full")
 
     monkeypatch.setattr(storage.os, "replace", full)
-    assert torch.equal(cached_tensors("kind", KEY, make, directory=tmp_path)["x"], make()["x"])
+    assert torch.equal(cached_tensors("kind", KEY, make, shapes=SHAPES, directory=tmp_path)["x"], make()["x"])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -153,7 +215,8 @@ def _work(directory: str, barrier) -> None:
     for index in range(20):
         barrier.wait(timeout=30)
         big = torch.full((200_000,), float(index))
-        found = cached_tensors("kind", content_key(index=index), lambda value=big: {"x": value}, directory=directory)
+        key, shapes = content_key(index=index), {"x": (200_000,)}
+        found = cached_tensors("kind", key, lambda value=big: {"x": value}, shapes=shapes, directory=directory)
         if not torch.equal(found["x"], big):
             os._exit(1)
 

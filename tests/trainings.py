@@ -16,10 +16,10 @@ from pykeen.training.callbacks import TrainingCallback
 from pykeen.triples import CoreTriplesFactory
 
 from pykeen_dans.engine.engine import GenerationEngine
-from pykeen_dans.generators import base as generation_base
 from pykeen_dans.training import callback as callbacks
+from pykeen_dans.utils import budget
 
-from .utils import SMALL, training_of
+from .utils import small, training_of
 
 #: Numbers instead of times, so that what happens does not depend on the machine
 COUNTED: dict[str, Any] = dict(fit_steps=2, refresh_queries=2_000)
@@ -29,11 +29,11 @@ def run_pipeline(dataset: str = "nations", model: str = "DistMult", epochs: int 
     """Train a small model by names alone."""
     training_kwargs = dict(num_epochs=epochs, batch_size=256, use_tqdm=False, pin_memory=False)
     training_kwargs |= kwargs.pop("training_kwargs", dict(callbacks="curriculum", callbacks_kwargs=COUNTED))
-    kwargs = dict(negative_sampler="dans_kgc", negative_sampler_kwargs={**SMALL, "num_negs_per_pos": 4}) | kwargs
+    kwargs = dict(negative_sampler="dans_kgc", negative_sampler_kwargs=small(num_negs_per_pos=4)) | kwargs
     return pipeline(
         dataset=dataset,
         model=model,
-        model_kwargs=dict(embedding_dim=8),
+        model_kwargs=dict(embedding_dim=8) | kwargs.pop("model_kwargs", {}),
         training_kwargs=training_kwargs,
         random_seed=0,
         device="cpu",
@@ -61,7 +61,9 @@ def make_loop(
         )
     kwargs.setdefault("negative_sampler", "dans_kgc")
     if isinstance(kwargs["negative_sampler"], str):
-        kwargs["negative_sampler_kwargs"] = {**SMALL, "num_negs_per_pos": 4, **(sampler_kwargs or {})}
+        kwargs["negative_sampler_kwargs"] = small(
+            kwargs["negative_sampler"], **{"num_negs_per_pos": 4, **(sampler_kwargs or {})}
+        )
     return cls(
         model=model,
         triples_factory=factory,
@@ -116,7 +118,7 @@ class Clock:
         self.patch = monkeypatch
         module = types.SimpleNamespace(perf_counter=lambda: self.now)
         monkeypatch.setattr(callbacks, "time", module)
-        monkeypatch.setattr(generation_base, "time", module)
+        monkeypatch.setattr(budget, "time", module)
 
     def takes(self, cls: type, name: str, seconds: float) -> None:
         """Let each call of a method take so many seconds."""

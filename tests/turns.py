@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pathlib
-import time
-from collections.abc import Iterator
 from typing import Any
 
 
-@contextlib.contextmanager
-def noted(log: str, name: str) -> Iterator[None]:
-    """Note when something begins and ends."""
-    for word in ("begins", "ends"):
-        with pathlib.Path(log).open("a") as file:
-            file.write(f"{name} {word}\n")
-        if word == "begins":
-            yield
-
-
 def work(turns: Any, *, name: str, costs: list[float], log: str) -> str:
-    """Make ready, and pretend to use seconds."""
-    # longer than it takes to start another process
-    with noted(log, name):
-        time.sleep(0.5)
+    """Pretend to use seconds, and note each turn."""
     used = 0.0
     for cost in costs:
         turns.wait(used)
-        with noted(log, name):
-            time.sleep(0.01)
+        with pathlib.Path(log).open("a") as file:
+            file.write(name)
         used += cost
     return f"{name} used {used:g} s"
 
@@ -44,11 +28,3 @@ def die(turns: Any) -> None:
     """End without a word, as a process does that has no memory left."""
     turns.wait(0.0)
     os._exit(9)
-
-
-def peak(turns: Any) -> float:
-    """Tell the peak of memory."""
-    from suite.training import peak_memory_mib
-
-    turns.wait(0.0)
-    return peak_memory_mib()

@@ -3,40 +3,47 @@
 from __future__ import annotations
 
 import functools
+import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from pykeen.datasets import get_dataset
+from pykeen.sampling import negative_sampler_resolver
 from pykeen.sampling.filtering import PythonSetFilterer
 from pykeen.triples import CoreTriplesFactory
 from torch import Tensor
 
-from pykeen_dans.sampling import (
-    DiffusionAdaptiveNegativeSampler,
-    GeneratedNegativeSampler,
-    TwoWayGANNegativeSampler,
-)
+from pykeen_dans.sampling import GeneratedNegativeSampler
 
-#: Options by which everything that a sampler prepares takes a fraction of a second, and a curriculum that does not
-#: change with the default one
+#: Options of all samplers by which everything that they prepare takes a fraction of a second
 SMALL: dict[str, Any] = dict(
-    curriculum="exponential",
-    curriculum_kwargs=dict(share=0.25),
     num_slots=8,
-    num_types=4,
-    hidden_dim=16,
-    num_blocks=1,
     fit_steps=5,
-    batch_size=64,
     reference_kwargs=dict(dim=8, num_epochs=1, use_tqdm=False),
-    difficulty_kwargs=dict(dim=8, num_epochs=1, max_epochs=2, use_tqdm=False),
 )
 
-#: The same for the two-way GAN
-SMALL_GAN: dict[str, Any] = {
-    **{key: SMALL[key] for key in ("curriculum", "curriculum_kwargs", "num_types", "reference_kwargs")},
-    **dict(num_slots=8, fit_steps=5, batch_size=64, film_dim=8, discriminator_steps=2),
+#: The same for the generators; nothing is trained for the difficulty of entities
+_NETWORK: dict[str, Any] = dict(hidden_dim=16, num_blocks=1, batch_size=64, num_types=4)
+SMALL_GENERATOR: dict[str, dict[str, Any]] = {
+    "diffusion": {**_NETWORK, "difficulty": "degree"},
+    "hierarchical": _NETWORK,
+    "published-hierarchical": dict(hidden_dim=16, batch_size=64, num_types=4),
+    "ridge": dict(num_types=4, difficulty="degree"),
+    "two-way-gan": dict(batch_size=64, discriminator_steps=2),
+    "prior": {},
+    "uniform": {},
 }
+
+#: The generator of each sampler
+GENERATORS = {"dans_kgc": "diffusion", "dans": "two-way-gan", "dhns": "hierarchical"}
+
+
+def small(sampler: str = "dans_kgc", **kwargs: Any) -> dict[str, Any]:
+    """Make options of a sampler, in which those that are given prevail, and are added to those of its generator."""
+    generator = kwargs.get("generator") or GENERATORS[sampler]
+    of_generator = {**SMALL_GENERATOR[generator], **(kwargs.pop("generator_kwargs", None) or {})}
+    return {**SMALL, **({"generator_kwargs": of_generator} if of_generator else {}), **kwargs}
 
 
 @functools.cache
@@ -47,26 +54,18 @@ def training_of(dataset: str, create_inverse_triples: bool = False) -> CoreTripl
     return factory
 
 
-def make_sampler(dataset: str = "umls", **kwargs: Any) -> DiffusionAdaptiveNegativeSampler:
+def make_sampler(dataset: str = "umls", sampler: str = "dans_kgc", **kwargs: Any) -> GeneratedNegativeSampler:
     """Make a small sampler for a data set."""
     factory = training_of(dataset)
-    return DiffusionAdaptiveNegativeSampler(
+    made = negative_sampler_resolver.make(
+        sampler,
         mapped_triples=factory.mapped_triples,
         num_entities=factory.num_entities,
         num_relations=factory.num_relations,
-        **{**SMALL, "random_state": 0, **kwargs},
+        **small(sampler, **{"random_state": 0, **kwargs}),
     )
-
-
-def make_gan_sampler(dataset: str = "umls", **kwargs: Any) -> TwoWayGANNegativeSampler:
-    """Make a small sampler with a two-way GAN for a data set."""
-    factory = training_of(dataset)
-    return TwoWayGANNegativeSampler(
-        mapped_triples=factory.mapped_triples,
-        num_entities=factory.num_entities,
-        num_relations=factory.num_relations,
-        **{**SMALL_GAN, "random_state": 0, **kwargs},
-    )
+    assert isinstance(made, GeneratedNegativeSampler)
+    return made
 
 
 def is_training(triples: Tensor, dataset: str) -> Tensor:
@@ -94,6 +93,17 @@ def from_bank(sampler: GeneratedNegativeSampler, batch: Tensor, seed: int = 0) -
     return negatives, (negatives != uniform).any(dim=-1)
 
 
+def replaced(negatives: Tensor, positives: Tensor) -> Tensor:
+    """Tell the entity that each negative has in the place of the positive's.
+
+    :param negatives: shape: (n, k, 3)
+    :param positives: shape: (n, 3)
+
+    :returns: shape: (n, k)
+    """
+    return torch.where(negatives[..., 0] != positives[:, None, 0], negatives[..., 0], negatives[..., 2])
+
+
 def batch_of(dataset: str, size: int = 64) -> Tensor:
     """Take some training triples."""
     return training_of(dataset).mapped_triples[:size]
@@ -109,3 +119,16 @@ def check_negatives(negatives: Tensor, positives: Tensor, dataset: str) -> None:
     differs = negatives != positives[..., None, :]
     assert not differs[..., 1].any(), "relations are kept"
     assert (differs[..., 0] ^ differs[..., 2]).all()
+
+
+def parameters_of(cls: Any) -> Mapping[str, Any]:
+    """List the parameters of a class by name, with those that it passes on to its base."""
+    found: dict[str, Any] = {}
+    for base in cls.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        parameters = inspect.signature(base).parameters.values()
+        found = {p.name: p for p in parameters if p.kind is not p.VAR_KEYWORD} | found
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return found

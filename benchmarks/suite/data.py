@@ -1,101 +1,137 @@
-"""Data sets: loaded once in a process, from PyKEEN's cache, or by PyKEEN's downloads.
+"""Data sets: loaded once in a process, from PyKEEN's folder, by PyKEEN's downloads, or from files at hand.
 
-The folder in the environment variable ``PYKEEN_DANS_DATA`` may hold data sets as ``<name>/{train,valid,test}.txt[.xz]``
-for machines without a network. It is asked for what PyKEEN has no name for, and for our own data sets that are not in
-PyKEEN's cache yet.
+Without a network, the environment variable ``PYKEEN_DANS_DATA`` names a folder with
+``<title>/{train,valid,test}.txt.xz`` for data sets that PyKEEN has not downloaded yet, and ``text/<title>`` with texts
+of entities. The files are unpacked to where PyKEEN looks for them, so that exported experiments run, too.
+
+Synthetic graphs of any size are called ``synthetic`` and the number of entities. Heads, relations and tails each follow
+the law of Zipf and Mandelbrot that fits FB15k-237: in relative ranks u, a share of triples in proportion to (u + shift)
+** -exponent. They are drawn independently, so that there are more distinct queries than in real graphs.
 """
 
 from __future__ import annotations
 
 import functools
-import logging
+import json
+import lzma
 import os
 import pathlib
+from typing import Any
 
+import numpy as np
 import torch
+from pykeen.constants import PYKEEN_DATASETS
 from pykeen.datasets import Dataset, get_dataset
+from pykeen.datasets.base import EagerDataset
 from pykeen.triples import CoreTriplesFactory
 from pykeen.typing import MappedTriples
 
-from pykeen_dans.inspection.diagnostics import as_trained
+#: Data sets of this and the number of entities are made up
+SYNTHETIC = "synthetic"
+#: A quarter of YAGO3-10, which is no data set of PyKEEN's
+YAGO = "yago310quarter"
+#: name -> title, which is also the name of its folder, and the epochs and batch size of recipes that are not tuned
+DATASETS: dict[str, tuple[str, int, int]] = {
+    "nations": ("Nations", 60, 128),
+    "kinships": ("Kinships", 60, 256),
+    "umls": ("UMLS", 60, 256),
+    "codexsmall": ("CoDEx-S", 20, 512),
+    "family": ("Family", 40, 512),
+    "wn18rr": ("WN18RR", 20, 1024),
+    "nell995": ("NELL-995", 20, 1024),
+    "fb15k237": ("FB15k-237", 8, 1024),
+    YAGO: ("YAGO3-10-quarter", 8, 1024),
+    "mkgw": ("MKG-W", 15, 1024),
+    "mkgy": ("MKG-Y", 15, 1024),
+    "db15k": ("DB15K", 15, 1024),
+}
+_SPLITS = ("train.txt", "valid.txt", "test.txt")
+#: What stands for the folder in configurations, whose digest must not depend on the machine
+_PLACEHOLDER = "$PYKEEN_DANS_DATA"
 
-__all__ = [
-    "DataMissingError",
-    "load",
-    "local_folder",
-    "training_factory",
-]
+#: Exponent and shift of heads, relations and tails of FB15k-237, by maximum likelihood
+LAWS = ((0.749, 4.35e-3), (1.663, 5.68e-2), (0.814, 9.56e-5))
+NUM_RELATIONS = 237
+TRIPLES_PER_ENTITY = 5
 
-logger = logging.getLogger(__name__)
 
-_SPLITS = {"training": "train", "testing": "test", "validation": "valid"}
-#: The folders of data sets that PyKEEN cannot fetch without a network
-_FOLDERS = {"family": "Family", "yago310quarter": "YAGO3-10-quarter"}
+def title_of(name: str) -> str:
+    """Tell what tables call a data set."""
+    return DATASETS[name][0] if name in DATASETS else name
 
 
 class DataMissingError(OSError):
-    """A data set is neither in PyKEEN's cache nor in reach of a download."""
+    """A data set is neither in PyKEEN's folder nor in reach of a download."""
 
 
-def local_folder(name: str) -> pathlib.Path | None:
-    """Find the folder of a data set below ``PYKEEN_DANS_DATA``.
+def with_data_folder(value: dict[str, Any]) -> dict[str, Any]:
+    """Put the folder of data at hand into a configuration.
 
-    :param name: the data set, as in the names of recipes
-
-    :returns: the folder, or None where there is none
+    :raises DataMissingError: if it is needed, and the environment does not name it
     """
-    root = os.environ.get("PYKEEN_DANS_DATA")
-    if root is None or name not in _FOLDERS:
-        return None
-    folder = pathlib.Path(root).joinpath(_FOLDERS[name])
-    return folder if folder.is_dir() else None
+    text = json.dumps(value)
+    if _PLACEHOLDER in text and "PYKEEN_DANS_DATA" not in os.environ:
+        raise DataMissingError("PYKEEN_DANS_DATA is not set, which its modalities need")
+    made: dict[str, Any] = json.loads(text.replace(_PLACEHOLDER, os.environ.get("PYKEEN_DANS_DATA", "")))
+    return made
+
+
+def _unpack(name: str) -> None:
+    """Unpack files at hand to where PyKEEN looks for them, where there are some, and none of PyKEEN's."""
+    source = pathlib.Path(os.environ.get("PYKEEN_DANS_DATA", "."), title_of(name))
+    files = [source / f"{split}.xz" for split in _SPLITS]
+    target = PYKEEN_DATASETS / name
+    if all(path.is_file() for path in files) and not target.joinpath(_SPLITS[-1]).is_file():
+        target.mkdir(parents=True, exist_ok=True)
+        for path in files:
+            target.joinpath(path.stem).write_bytes(lzma.decompress(path.read_bytes()))
+
+
+def synthetic_triples(num_entities: int, *, seed: int = 0) -> MappedTriples:
+    """Draw distinct triples, in which every entity and relation occurs.
+
+    :raises ValueError: if there are fewer entities than relations
+    """
+    if num_entities < NUM_RELATIONS:
+        raise ValueError(f"num_entities={num_entities} is too small; at least {NUM_RELATIONS} are needed.")
+    random = np.random.default_rng(seed)
+    columns = []
+    for (exponent, shift), size in zip(LAWS, (num_entities, NUM_RELATIONS, num_entities), strict=True):
+        weights = ((np.arange(size) + 0.5) / size + shift) ** -exponent
+        rest = random.choice(size, size=(TRIPLES_PER_ENTITY - 1) * num_entities, p=weights / weights.sum())
+        # once each, so that none of them is missing; ids tell nothing of degrees, nor heads of tails
+        columns.append(random.permutation(size)[np.concatenate([np.arange(num_entities) % size, rest])])
+    triples = np.unique(np.stack(columns, axis=-1), axis=0)
+    return torch.from_numpy(triples[random.permutation(len(triples))])
+
+
+def synthetic_dataset(num_entities: int, *, create_inverse_triples: bool) -> Dataset:
+    """Make a data set, whose evaluation triples are a few of training."""
+    triples = synthetic_triples(num_entities)
+    sizes: dict[str, Any] = {"num_entities": num_entities, "num_relations": NUM_RELATIONS}
+    training = CoreTriplesFactory(triples, **sizes, create_inverse_triples=create_inverse_triples)
+    few = CoreTriplesFactory(triples[:8], **sizes)
+    return EagerDataset(training=training, testing=few, validation=few)
 
 
 @functools.lru_cache(maxsize=2)
 def load(name: str, *, create_inverse_triples: bool = True) -> Dataset:
-    """Load a data set.
-
-    :param name: the data set, as in the names of recipes
-    :param create_inverse_triples: whether training has inverse triples
-
-    :returns: the data set
+    """Load a data set by its name in the names of recipes.
 
     :raises DataMissingError: if it is not on this machine and cannot be downloaded
     """
     kwargs = {"create_inverse_triples": create_inverse_triples}
-    folder = local_folder(name)
-    if folder is not None:
-        files = {split: next(folder.glob(f"{stem}.txt*"), None) for split, stem in _SPLITS.items()}
-        if all(files.values()):
-            return get_dataset(**{split: str(path) for split, path in files.items()}, dataset_kwargs=kwargs)
+    if name.startswith(SYNTHETIC):
+        return synthetic_dataset(int(name.removeprefix(SYNTHETIC)), **kwargs)
+    _unpack(name)
     try:
+        if name == YAGO:
+            paths = [str(PYKEEN_DATASETS.joinpath(name, split)) for split in _SPLITS]
+            return get_dataset(training=paths[0], validation=paths[1], testing=paths[2], dataset_kwargs=kwargs)
         dataset = get_dataset(dataset=name, dataset_kwargs=kwargs)
         # some are loaded, and downloaded, when they are used first
         _ = dataset.training.num_triples
     # failures of the network (URLError, PyStow's DownloadError, time-outs) are subclasses of it
     except OSError as error:
-        raise DataMissingError(f"{name} is not in PyKEEN's cache, and cannot be downloaded: {error}") from error
+        raise DataMissingError(f"{name} is not in PyKEEN's folder, and cannot be downloaded: {error}") from error
     return dataset
-
-
-def training_factory(triples: MappedTriples, *, num_entities: int, num_relations: int) -> CoreTriplesFactory:
-    """Make a factory of synthetic triples.
-
-    :param triples: shape: (n, 3) the triples
-    :param num_entities: the number of entities
-    :param num_relations: the number of relations
-
-    :returns: the factory
-    """
-    return CoreTriplesFactory(mapped_triples=triples, num_entities=num_entities, num_relations=num_relations)
-
-
-def training_triples(name: str) -> tuple[torch.Tensor, int, int]:
-    """Get the triples that a sampler sees in a training with inverse triples.
-
-    :param name: the data set
-
-    :returns: shape: (n, 3) the triples, and the numbers of entities and of relations
-    """
-    training = load(name).training
-    return as_trained(training), training.num_entities, training.num_relations

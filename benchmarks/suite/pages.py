@@ -1,125 +1,209 @@
-"""The page of results: all tables and figures of a folder of result files, put together."""
+"""The page of results: hand-written text with tables and charts that are made of rows alone.
+
+A line of the template such as ``@levels recipes=umls-complex,family-complex variants=basic,basic-64@`` calls the
+function of this name, whose result takes its place. What was not measured is a dash.
+"""
 
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from . import cost, curves, quality, scale, tables
-from .bands import bands_table
-from .figures import draw_hot_path, draw_scale, draw_time
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from .data import title_of
+from .quality import is_present
+from .recipes import MODELS
 from .rows import load
+from .variants import label
 
-__all__ = [
-    "DOCS",
-    "README",
-    "replace_table",
-    "write_page",
-]
-
-_ROOT = pathlib.Path(__file__).parent.parent.parent.resolve()
-DOCS = _ROOT.joinpath("docs", "source")
-README = _ROOT.joinpath("README.md")
-_BEGIN, _END = "<!-- table: begin (made by `python benchmarks/run.py tables`) -->", "<!-- table: end -->"
-_NOTHING = "Not measured yet.\n"
+_ROOT = pathlib.Path(__file__).parents[2].resolve()
+DOCS = _ROOT / "docs" / "source"
+README = _ROOT / "README.md"
+TEMPLATE = pathlib.Path(__file__).parents[1].resolve() / "results.rst.in"
+_MARKS = "<!-- table: begin (made by `python benchmarks/run.py tables`) -->", "<!-- table: end -->"
+_NOTHING = "—"
+#: Colours that can be told apart with any colour vision (Okabe & Ito, 2008)
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
-def _figure(
-    draw: Callable[[Any, pathlib.Path], bool], rows: Any, folder: pathlib.Path, name: str, caption: str
-) -> Iterator[str]:
-    """Draw a figure, and show it where there was something to draw."""
-    static = folder / "_static"
-    static.mkdir(parents=True, exist_ok=True)
-    if draw(rows, static / name):
-        yield f".. figure:: _static/{name}\n    :width: 100%\n\n    {caption}\n"
+def rows_of(folder: pathlib.Path, *names: str) -> pd.DataFrame:
+    """Load the rows that can be measured again, without further overrides, the last one of each seed."""
+    rows = [row for name in names for row in load(folder / name) if not row.get("overrides") and is_present(row)]
+    frame = pd.DataFrame(rows, columns=None if rows else ["recipe", "variant", "seed", "mrr", "seconds", "run"])
+    return frame.drop_duplicates(["recipe", "variant", "seed"], keep="last")
 
 
-def _or_nothing(rows: Any, parts: Callable[[], Iterable[str]]) -> list[str]:
-    return list(parts()) if rows else [_NOTHING]
+def number(value: float, digits: int = 3) -> str:
+    """Show a share without a leading zero."""
+    return _NOTHING if pd.isna(value) else re.sub(r"^(-?)0\.", r"\1.", f"{value:.{digits}f}")
 
 
-def page(results: pathlib.Path, folder: pathlib.Path) -> Iterator[str]:
-    """Put the page together.
-
-    :param results: the folder of the result files
-    :param folder: the folder of the page, in which figures are drawn
-
-    :yields: reST
-    """
-    trainings, races = load(results / quality.FILE), load(results / curves.FILE)
-    costs, sizes = load(results / cost.FILE), load(results / scale.FILE)
-    yield ".. This file is made by `python benchmarks/run.py tables`; do not edit it.\n"
-    yield tables.heading("What it must show")
-    yield from tables.bars_tables(trainings, races)
-    yield tables.heading("Quality, all samplers")
-    yield from _or_nothing(trainings, lambda: [tables.matrix_table(trainings)])
-    yield tables.heading("Quality, recipe by recipe")
-    yield from _or_nothing(trainings, lambda: tables.quality_tables(trainings))
-    yield tables.heading("Hardness and false negatives, band by band")
-    yield (
-        "The bank at the end of training: the median rank percentile under the trained model of what a band holds, and "
-        "how much of it is true. The easiest band comes first.\n"
-    )
-    yield from _or_nothing(trainings, lambda: [bands_table(trainings) or _NOTHING])
-    yield tables.heading("Time to quality")
-    yield from _figure(
-        draw_time, races, folder, "benchmarks-time.svg", "Validation MRR over seconds of training, the latest runs."
-    )
-    yield from _or_nothing(races, lambda: [tables.time_table(races)])
-    yield tables.heading("Cost")
-    yield from _figure(
-        draw_hot_path, costs, folder, "benchmarks-hot-path.svg", "The hot path, as a multiple of that of basic."
-    )
-    yield from _or_nothing(costs, lambda: [tables.cost_table(costs)])
-    yield tables.heading("Scale")
-    yield from _figure(
-        draw_scale,
-        sizes,
-        folder,
-        "benchmarks-scale.svg",
-        "Synthetic graphs with the degrees of FB15k-237 (lines), and real ones (crosses).",
-    )
-    yield from _or_nothing(sizes, lambda: tables.scale_tables(sizes))
-    yield tables.heading("Published figures")
-    yield from tables.published_tables()
+def spread(values: pd.Series[float]) -> str:
+    """Show a mean, the standard deviation, and how many there are."""
+    if not len(values := values.dropna()):
+        return _NOTHING
+    deviation = f" ± {number(values.std(ddof=1))}" if len(values) > 1 else ""
+    return f"{number(values.mean())}{deviation} ({len(values)})"
 
 
-def write_page(results: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
-    """Write the page.
+def title_of_recipe(recipe: str) -> str:
+    """Tell what tables call a recipe."""
+    dataset, model = recipe.split("-")[:2]
+    return f"{title_of(dataset)}, {MODELS[model]['model'] if model in MODELS else model}"
 
-    :param results: the folder of the result files
-    :param folder: the folder of the page
 
-    :returns: its path
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "benchmarks_table.rst"
-    path.write_text("\n".join(page(results, folder)), encoding="utf-8")
+def list_table(cells: Mapping[str, Sequence[str]], columns: Sequence[str], corner: str = "") -> str:
+    """Format a table as reST, whose cells may be long, without lines that have nothing to show."""
+    lines = [[corner, *columns], *([key, *line] for key, line in cells.items() if {*line} != {_NOTHING})]
+    if len(lines) == 1:
+        return "Not measured yet.\n"
+    rows = [f"    {'  -' if column else '* -'} {cell}" for line in lines for column, cell in enumerate(line)]
+    return "\n".join([".. list-table::", "    :header-rows: 1", "", *rows, ""])
+
+
+def levels_frame(folder: pathlib.Path, recipes: Sequence[str], variants: Sequence[str]) -> pd.DataFrame:
+    """Pivot the mean test MRR, and seconds as multiples of those of ``basic`` in the same race."""
+    frame, raced = rows_of(folder, "quality.jsonl", "race.jsonl"), rows_of(folder, "race.jsonl")
+    ranks = frame.pivot_table(index="variant", columns="recipe", values="mrr", aggfunc=spread)
+    basic = raced[raced["variant"] == "basic"].set_index(["recipe", "run"])["seconds"]
+    keys = pd.MultiIndex.from_frame(raced[["recipe", "run"]])
+    raced = raced.assign(ratio=raced["seconds"].to_numpy() / basic.reindex(keys).to_numpy())
+    ratios = raced.pivot_table(index="variant", columns="recipe", values="ratio")
+
+    def cell(variant: str, recipe: str) -> str:
+        rank, ratio = (table.get(recipe, pd.Series()).get(variant) for table in (ranks, ratios))
+        return _NOTHING if pd.isna(rank) else rank if pd.isna(ratio) else f"{rank}, {ratio:.2f} ×"
+
+    lines = {label(key): [cell(key, recipe) for recipe in recipes] for key in variants}
+    made = pd.DataFrame.from_dict(lines, orient="index", columns=[title_of_recipe(recipe) for recipe in recipes])
+    return made[(made != _NOTHING).any(axis="columns")]
+
+
+def levels(folder: pathlib.Path, *, recipes: Sequence[str], variants: Sequence[str]) -> str:
+    """Show the mean test MRR of variants on several recipes."""
+    frame = levels_frame(folder, recipes, variants)
+    return list_table(dict(zip(frame.index, frame.to_numpy().tolist(), strict=True)), [*frame.columns], "negatives")
+
+
+def details(folder: pathlib.Path, *, recipe: str, variants: Sequence[str]) -> str:
+    """Show all measures of variants on one recipe."""
+    frame = rows_of(folder, "quality.jsonl", "race.jsonl")
+    lines = {}
+    for variant in variants:
+        part = frame[(frame["recipe"] == recipe) & (frame["variant"] == variant)]
+        measures = [
+            number(part[key].mean()) if key in part else _NOTHING for key in ("hits_at_1", "hits_at_10", "ndcg_at_5")
+        ]
+        trials = str(part["trials"].iloc[-1]) if len(part) else _NOTHING
+        lines[label(variant)] = [spread(part["mrr"]), *measures, trials]
+    columns = ["MRR", "Hits\\@1", "Hits\\@10", "NDCG\\@5", "trials of its study"]
+    return list_table(lines, columns, title_of_recipe(recipe))
+
+
+def chart(folder: pathlib.Path, *, recipes: Sequence[str], variants: Sequence[str], docs: pathlib.Path) -> str:
+    """Draw MRR against seconds of training, a panel for each recipe."""
+    raced = rows_of(folder, "race.jsonl")
+    recipes = [recipe for recipe in recipes if (raced["recipe"] == recipe).any()]
+    if not recipes:
+        return "Not measured yet.\n"
+    figure = Figure(figsize=(3.2 * len(recipes), 3.4), layout="constrained")
+    for axes, recipe in zip(figure.subplots(1, len(recipes), squeeze=False)[0], recipes, strict=True):
+        for key, color in zip(variants, _COLORS, strict=False):
+            part = raced[(raced["recipe"] == recipe) & (raced["variant"] == key)]
+            axes.errorbar(
+                part["seconds"].mean(), part["mrr"].mean(), part["mrr"].std(), fmt="o", color=color, label=label(key)
+            )
+        axes.set(title=title_of_recipe(recipe), xlabel="seconds of training", xscale="log")
+        axes.grid(alpha=0.3)
+    axes = figure.axes[0]
+    axes.set_ylabel("test MRR")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(variants), frameon=False)
+    path = docs / "_static" / "results.svg"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # the same bytes for the same rows
+    with mpl.rc_context({"svg.hashsalt": "pykeen-dans"}):
+        figure.savefig(path, metadata={"Date": None})
+    return ".. figure:: _static/results.svg\n    :width: 100%\n\n    Test MRR against seconds of training.\n"
+
+
+def negatives(folder: pathlib.Path, *, recipes: Sequence[str], variants: Sequence[str]) -> str:
+    """Show how many negatives are true, and how hard they are, with each hardness band of generated ones."""
+    frame = rows_of(folder, "negatives.jsonl")
+    frame = frame[frame["recipe"].isin(recipes) & frame["variant"].isin(variants)]
+    lines = [
+        (f"{title_of_recipe(row.recipe)}: {label(row.variant)}{', band ' + str(band) if band else ''}", part)
+        for row in frame.itertuples()
+        for band, part in enumerate([row.negatives["drawn"], *row.negatives["bands"]])
+    ]
+    keys = {"known": "in training", "held_out": "in validation or test", "hardness": "median percentile"}
+    return list_table({key: [number(part[name], 4) for name in keys] for key, part in lines}, [*keys.values()])
+
+
+def steps(folder: pathlib.Path, *, recipe: str, variants: Sequence[str]) -> str:
+    """Show the milliseconds of a step, part by part."""
+    rows = {row["variant"]: row for row in load(folder / "cost.jsonl") if row["recipe"] == recipe}
+    parts = ("draw", "scores", "backward", "optimizer", "between")
+    lines = {
+        label(key): [
+            *(f"{1e3 * row['parts'][part] / row['steps']:.1f}" for part in parts),
+            f"{row['peak_memory_mib']:.0f}",
+        ]
+        for key, row in rows.items()
+        if key in variants
+    }
+    return list_table(lines, [*parts, "peak MiB"], f"{title_of_recipe(recipe)}, ms")
+
+
+def sizes(folder: pathlib.Path, *, variants: Sequence[str]) -> str:
+    """Show the milliseconds of a step against the number of entities, and the growth of drawing and scoring."""
+    rows = [row for row in load(folder / "scale.jsonl") if row["variant"] in variants]
+    counts = sorted({row["num_entities"] for row in rows})
+    lines = {}
+    for key in variants:
+        found = {row["num_entities"]: row for row in rows if row["variant"] == key}
+        sampled = [(row["parts"]["draw"] + row["parts"]["scores"]) / row["steps"] for row in found.values()]
+        # the exponent of a power law, by least squares of logarithms
+        growth = np.polyfit(np.log([*found]), np.log(sampled), 1)[0] if len(found) > 1 else float("nan")
+        times = {n: 1e3 * (row["seconds"] - row["parts"]["setup"]) / row["steps"] for n, row in found.items()}
+        cells = [f"{times[count]:.0f}" if count in times else _NOTHING for count in counts]
+        lines[label(key)] = [*cells, number(growth, 2)]
+    columns = [*(f"{count:,} entities" for count in counts), "exponent of drawing and scoring"]
+    return list_table(lines, columns, "negatives")
+
+
+_BLOCKS = {function.__name__: function for function in (levels, details, chart, negatives, steps, sizes)}
+
+
+def _block(line: str, results: pathlib.Path, docs: pathlib.Path) -> str:
+    """Make what a line of the template asks for."""
+    name, *options = line.strip("@\n").split()
+    kwargs: dict[str, Any] = {"docs": docs} if name == "chart" else {}
+    for key, _, value in (option.partition("=") for option in options):
+        kwargs[key] = value if key == "recipe" else value.split(",")
+    function: Callable[..., str] = _BLOCKS[name]
+    return function(results, **kwargs)
+
+
+def write_page(results: pathlib.Path, docs: pathlib.Path = DOCS) -> pathlib.Path:
+    """Write the page."""
+    lines = TEMPLATE.read_text(encoding="utf-8").splitlines()
+    text = "\n".join(_block(line, results, docs) if re.fullmatch(r"@\w+ .*@", line) else line for line in lines)
+    path = docs / "results.rst"
+    path.write_text(text + "\n", encoding="utf-8")
     return path
 
 
-def replace_table(text: str, markdown: str) -> str:
-    """Put a table between the marks of a text.
-
-    :param text: the text
-    :param markdown: the table
-
-    :returns: the new text
-
-    :raises ValueError: if the text has no marks
-    """
-    begin, end = text.find(_BEGIN), text.find(_END)
-    if not 0 <= begin < end:
-        raise ValueError(f"text has no lines {_BEGIN!r} and {_END!r}, between which the table belongs; put them back.")
-    return f"{text[: begin + len(_BEGIN)]}\n\n{markdown}\n{text[end:]}"
-
-
 def write_readme(results: pathlib.Path, path: pathlib.Path = README) -> None:
-    """Write the table of the README anew.
-
-    :param results: the folder of the result files
-    :param path: the README
-    """
-    rows = load(results / quality.FILE)
-    path.write_text(replace_table(path.read_text(encoding="utf-8"), tables.readme_table(rows)), encoding="utf-8")
+    """Replace the table of the README."""
+    recipes = [f"{name}-complex" for name in ("codexsmall", "family", "umls", "fb15k237")]
+    variants = ["basic", "basic-64", "1vsall", "shared-256", "shared-1024", "loop-dans_kgc", "loop-dans"]
+    before, _, rest = path.read_text(encoding="utf-8").partition(_MARKS[0])
+    after = rest.partition(_MARKS[1])[2]
+    table = levels_frame(results, recipes, variants).to_markdown()
+    path.write_text(f"{before}{_MARKS[0]}\n\n{table}\n\n{_MARKS[1]}{after}", encoding="utf-8")

@@ -1,243 +1,132 @@
-"""Quality at equal budget: the same recipe, number of negatives and epochs, other negatives.
+"""The parts of the suite: rows of trainings, one after the other, or those of one recipe and seed taking turns.
 
-A row is one training. Nothing is selected on test triples, which are ranked once, after the last epoch; whatever a
-table selects, it selects by the rank of validation triples.
+Nothing is selected on test triples, which are ranked once, after the last epoch.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import pathlib
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from pykeen.datasets import Dataset
-from pykeen.pipeline import PipelineResult, pipeline
-from pykeen.sampling import negative_sampler_resolver
-from pykeen.training.callbacks import TrainingCallback, callback_resolver
-
-from pykeen_dans.inspection.diagnostics import as_trained, describe_negatives
-from pykeen_dans.training.callback import CurriculumTrainingCallback
 
 from . import data
-from .configurations import (
-    Setting,
-    configuration_to_run,
-    is_present,
-    options_digest,
-    shared_digest,
-)
-from .devices import Utilisation
-from .metrics import DiscountedGainAtK, test_metrics, validation_mrr
-from .oracle import OracleTrainingCallback
-from .rows import append, environment, load
-from .variants import VARIANTS, available
-
-__all__ = [
-    "callbacks_of",
-    "describe_bands",
-    "execute",
-    "key_of",
-    "plan",
-    "run",
-]
+from .recipes import Setting, experiment
+from .rows import append, load
+from .training import train
+from .turns import interleave
+from .variants import merge
 
 logger = logging.getLogger(__name__)
 
-FILE = "quality.jsonl"
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One kind of rows: what it measures, whether trainings take turns, and how to train."""
+
+    description: str
+    turns: bool
+    kwargs: Mapping[str, Any]
+
+    def execute(self, settings: Sequence[Setting], path: pathlib.Path, **kwargs: Any) -> int:
+        """Train whatever is not there yet, append a row for each training, and tell how many are new."""
+        return (_race if self.turns else _one_by_one)(settings, path, **{**self.kwargs, **kwargs})
 
 
-def callbacks_of(setting: Setting, configuration: dict[str, Any]) -> list[TrainingCallback]:
-    """Make the training callbacks of a row, and take them out of its configuration.
-
-    :param setting: what the row trains
-    :param configuration: its configuration, in which they are named
-
-    :returns: the callbacks, of which a row can tell what they cost
-    """
-    training = configuration["pipeline"]["training_kwargs"]
-    hints, kwargs = training.pop("callbacks", None), training.pop("callbacks_kwargs", None)
-    callbacks = list(callback_resolver.make_many(hints, kwargs)) if hints else []
-    if VARIANTS[setting.variant].callback == "oracle":
-        callbacks.append(OracleTrainingCallback())
-    return callbacks
-
-
-def run(setting: Setting) -> dict[str, Any]:
-    """Train once.
-
-    :param setting: what to train
-
-    :returns: the row
-    """
-    experiment = configuration_to_run(setting)
-    callbacks = callbacks_of(setting, experiment)
-    options = experiment["pipeline"]
-    dataset = data.load(options.pop("dataset"), **options.pop("dataset_kwargs"))
-    options["training_kwargs"].update(callbacks=callbacks, use_tqdm=False)
-    started = time.perf_counter()
-    with Utilisation() as utilisation:
-        result = pipeline(
-            **options,
-            dataset=dataset,
-            evaluator_kwargs={"metrics": [DiscountedGainAtK(5)]},
-            evaluation_kwargs={"use_tqdm": False},
-            result_tracker="python",
-        )
-    total_seconds = time.perf_counter() - started
-    number = options["negative_sampler_kwargs"]["num_negs_per_pos"]
-    epochs = options["training_kwargs"]["num_epochs"]
-    num_triples = dataset.training.num_triples * (2 if dataset.training.create_inverse_triples else 1)
-    row = {
-        "recipe": setting.recipe,
-        "variant": setting.variant,
-        "seed": setting.seed,
-        "loss_name": setting.loss,
-        "filtered": setting.filtered,
-        "num_negatives": number,
-        "num_epochs": epochs,
-        "shared": shared_digest(setting),
-        "options": options_digest(setting),
-        "configuration": configuration_to_run(setting)["pipeline"],
-        **test_metrics(result),
-        "valid_mrr": validation_mrr(result.model, dataset),
-        "loss": result.losses[-1],
-        "train_seconds": result.train_seconds,
-        "total_seconds": total_seconds,
-        "overhead_seconds": sum(getattr(callback, "overhead_seconds", 0.0) for callback in callbacks),
-        "train_ns_per_negative": result.train_seconds / (epochs * num_triples * number) * 1e9,
-        **environment(result.model.device),
-    }
-    if any(isinstance(callback, CurriculumTrainingCallback) for callback in callbacks):
-        row["bands"] = describe_bands(result, dataset)
-    if utilisation.mean is not None:
-        row["utilisation"] = utilisation.mean
-    for callback in callbacks:
-        if isinstance(callback, OracleTrainingCallback):
-            row["refresh_seconds"] = callback.refresh_seconds
-    return row
-
-
-def describe_bands(result: PipelineResult, dataset: Dataset) -> list[dict[str, float]]:
-    """Tell of each band of the last bank how hard it was, and how much of it was true. Nothing is selected by it.
-
-    :param result: the result of a training with the curriculum callback
-    :param dataset: its data set
-
-    :returns: for each band the median percentile under the trained model, the share of known answers in training, and
-        that of validation and test triples
-    """
-    training = as_trained(dataset.training)
-    loop: Any = result.training_loop
-    # a sampler like the one in training, with the same coupling and so with the same bank
-    sampler = negative_sampler_resolver.make(
-        loop.negative_sampler,
-        loop.negative_sampler_kwargs,
-        mapped_triples=training,
-        num_entities=dataset.training.num_entities,
-        num_relations=dataset.training.num_relations,
-    )
-    held_out = [factory.mapped_triples for factory in (dataset.validation, dataset.testing) if factory is not None]
-    report = describe_negatives(
-        sampler,
-        mapped_triples=training,
-        held_out=as_trained(dataset.training, torch.cat(held_out)),
-        model=result.model,
-    )
-    return [{"percentile": band.hardness, "known": band.known, "held_out": band.held_out} for band in report.bands]
-
-
-def key_of(value: Setting | Mapping[str, Any]) -> tuple[Any, ...]:
-    """Tell rows apart.
-
-    :param value: a setting, or a row. Rows of early versions lack some keys, and are of the recipe's own loss.
-
-    :returns: what tells it from others: recipe, variant, seed, loss, filtered, negatives and epochs
-    """
-    if isinstance(value, Setting):
-        trained = configuration_to_run(value)["pipeline"]
-        number = trained["negative_sampler_kwargs"]["num_negs_per_pos"]
-        epochs = trained["training_kwargs"]["num_epochs"]
-        return value.recipe, value.variant, value.seed, value.loss, value.filtered, number, epochs
-    return (
-        *(value[key] for key in ("recipe", "variant", "seed")),
-        value.get("loss_name", "nssa"),
-        value.get("filtered", False),
-        value["num_negatives"],
-        value["num_epochs"],
-    )
-
-
-def is_done(setting: Setting, rows: Iterable[Mapping[str, Any]]) -> bool:
-    """Tell whether a row is there already.
-
-    :param setting: what would be trained
-    :param rows: the rows that there are
-
-    :returns: whether one of them has this setting, and the recipe and the defaults as they are now
-    """
-    key = key_of(setting)
-    return any(key_of(row) == key and is_present(row, setting) for row in rows)
+#: The parts, whose rows are in files of the same name
+PARTS = {
+    "quality": Part("Train one after the other, and rank the test triples once.", False, {"negatives": 512}),
+    "race": Part("Train in turns, epoch by epoch, so that seconds can be compared; rank off the clock.", True, {}),
+    "curves": Part("Race, and rank the validation triples in between, off the clock.", True, {"curve": True}),
+    "cost": Part("Race, and tell steps apart by their parts, exactly.", True, {"ranked": "", "exact": True}),
+    "scale": Part("Take some steps on graphs of any size.", True, {"ranked": "", "exact": True, "max_steps": 40}),
+    "negatives": Part("Tell how hard and how true negatives are.", False, {"ranked": "", "negatives": 4096}),
+}
 
 
 def plan(
     recipes: Sequence[str],
-    variants: Sequence[str],
-    seeds: Sequence[int],
+    variants: Iterable[str],
+    seeds: Iterable[int] = (1,),
+    overrides: Mapping[str, Any] | None = None,
     *,
-    losses: Sequence[str] = ("nssa",),
-    filtered: Sequence[bool] = (False,),
     epochs: int | None = None,
-) -> Iterator[Setting]:
+) -> list[Setting]:
     """List what to train, variants innermost, so that whatever the machine does hits all of them alike.
 
-    :param recipes: the recipes
-    :param variants: the variants; those that this installation lacks are left out
-    :param seeds: the seeds
-    :param losses: the losses
-    :param filtered: whether known triples are filtered out of the negatives
-    :param epochs: the number of epochs, default: each recipe's
-
-    :yields: the settings
+    :raises ValueError: if a recipe or a variant is unknown
     """
-    names = available(variants)
-    for recipe in recipes:
-        for loss in losses:
-            for seed in seeds:
-                for flag in filtered:
-                    for name in names:
-                        yield Setting(recipe, name, seed, loss=loss, filtered=flag, epochs=epochs)
+    changes = merge(overrides or {}, {} if epochs is None else {"training_kwargs": {"num_epochs": epochs}})
+    order = itertools.product(recipes, seeds, list(variants))
+    settings = [Setting(recipe, name, seed, changes) for recipe, seed, name in order]
+    for setting in settings:
+        experiment(setting)
+    return settings
 
 
-def execute(settings: Iterable[Setting], folder: pathlib.Path) -> int:
-    """Train whatever is not there yet, and append a row for each training.
+def _key(setting: Setting) -> tuple[str, str, int]:
+    return setting.variant, experiment(setting)["metadata"]["digest"], setting.seed
 
-    :param settings: what to train
-    :param folder: the folder of the result files
 
-    :returns: the number of new rows
-    """
-    path = folder / FILE
-    unavailable: set[str] = set()
+def _key_of_row(row: Mapping[str, Any]) -> tuple[str, str, int]:
+    return row["variant"], row["digest"], row["seed"]
+
+
+def is_present(row: Mapping[str, Any]) -> bool:
+    """Tell whether a row was measured with the recipe, the variant and the defaults as they are now."""
+    try:
+        return _key(Setting(row["recipe"], row["variant"], row["seed"], row["overrides"])) == _key_of_row(row)
+    # a recipe or a variant that there was
+    except (KeyError, ValueError):
+        return False
+
+
+def _keep(path: pathlib.Path, setting: Setting, row: dict[str, Any]) -> None:
+    append(path, row | {"overrides": dict(setting.overrides)})
+    rank = f"MRR {row['mrr']:.4f}, validation {row['valid_mrr']:.4f}, " if "mrr" in row else ""
+    logger.info("%s, %s, seed %d: %s%.1f s", row["recipe"], row["variant"], row["seed"], rank, row["seconds"])
+
+
+def _is_at_hand(setting: Setting) -> bool:
+    """Tell whether the data are there, or say that they are not."""
+    try:
+        experiment_data = data.with_data_folder(experiment(setting)["pipeline"])
+        data.load(experiment_data["dataset"], **experiment_data["dataset_kwargs"])
+    except data.DataMissingError as error:
+        logger.warning("%s, %s is left out: %s", setting.recipe, setting.variant, error)
+        return False
+    return True
+
+
+def _one_by_one(settings: Iterable[Setting], path: pathlib.Path, **kwargs: Any) -> int:
+    """Train one after the other."""
     count = 0
     for setting in settings:
-        if setting.dataset in unavailable or is_done(setting, load(path)):
+        if _key(setting) not in map(_key_of_row, load(path)) and _is_at_hand(setting):
+            _keep(path, setting, train(setting, **kwargs))
+            count += 1
+    return count
+
+
+def _race(settings: Iterable[Setting], path: pathlib.Path, **kwargs: Any) -> int:
+    """Let the variants of each recipe and seed take turns."""
+    count = 0
+    for _, group in itertools.groupby(settings, key=lambda setting: (setting.recipe, setting.seed)):
+        entries = {setting.variant: setting for setting in group if _is_at_hand(setting)}
+        runs: dict[str, set[tuple[str, str, int]]] = {}
+        for row in load(path):
+            runs.setdefault(row["run"], set()).add(_key_of_row(row))
+        # all of them or none: what did not take turns cannot be compared
+        if not entries or any({_key(setting) for setting in entries.values()} <= run for run in runs.values()):
             continue
-        try:
-            row = run(setting)
-        except data.DataMissingError as error:
-            unavailable.add(setting.dataset)
-            logger.warning("%s is left out: %s", setting.dataset, error)
-            continue
-        append(path, row)
-        count += 1
-        logger.info(
-            "%s: MRR %.4f in %.1f s",
-            ", ".join(f"{value}" for value in dataclasses.asdict(setting).values() if value not in (None, False)),
-            row["mrr"],
-            row["train_seconds"],
-        )
+        run = uuid.uuid4().hex[:12]
+        common = {"threads": torch.get_num_threads(), **kwargs}
+        for key, row in interleave(train, {key: {"setting": entries[key], **common} for key in entries}).items():
+            _keep(path, entries[key], row | {"run": run})
+            count += 1
     return count

@@ -14,41 +14,21 @@ from typing import Any
 
 import torch
 
-__all__ = [
-    "RESULTS",
-    "append",
-    "default_folder",
-    "digest",
-    "environment",
-    "load",
-]
-
 logger = logging.getLogger(__name__)
 
 #: The results that are kept with the source
-RESULTS = pathlib.Path(__file__).parent.parent.resolve().joinpath("results")
-_PACKAGES = ("pykeen", "torch", "pykeen-dans")
+RESULTS = pathlib.Path(__file__).parents[1].resolve() / "results"
 
 
 def default_folder() -> pathlib.Path:
-    """Tell where rows are kept: those of a GPU are apart, so that neither stands for the other.
-
-    :returns: the folder of the result files of this machine
-    """
+    """Tell where rows are kept: those of a GPU are apart, so that neither stands for the other."""
     return RESULTS / "gpu" if torch.cuda.is_available() else RESULTS
 
 
 def load(path: pathlib.Path) -> list[dict[str, Any]]:
-    """Load the rows of a result file.
-
-    :param path: the file; there need not be one
-
-    :returns: its rows, in the order in which they were measured. A line that was cut off is left out.
-    """
-    if not path.is_file():
-        return []
+    """Load the rows of a result file, which need not exist, without lines that were cut off."""
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_text().splitlines() if path.is_file() else (), start=1):
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:
@@ -57,11 +37,7 @@ def load(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def append(path: pathlib.Path, row: Mapping[str, Any]) -> None:
-    """Append a row to a result file.
-
-    :param path: the file, which is made with its folder where there is none
-    :param row: the row
-    """
+    """Append a row to a result file, which is made with its folder where there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # a line that was cut off must not swallow the next one
     broken = path.is_file() and path.read_bytes()[-1:] not in (b"\n", b"")
@@ -70,30 +46,18 @@ def append(path: pathlib.Path, row: Mapping[str, Any]) -> None:
 
 
 def environment(device: torch.device | str) -> dict[str, Any]:
-    """Describe where a row was measured.
-
-    :param device: the device of the model
-
-    :returns: the device, its name, threads, processor and versions
-    """
+    """Describe where a row was measured: device, threads, processors and versions."""
     device = torch.device(device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    versions = {package: importlib.metadata.version(package) for package in ("pykeen", "torch", "pykeen-dans")}
     return {
         "device": str(device),
-        "device_name": name,
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         "threads": torch.get_num_threads(),
-        "machine": platform.machine(),
         "processors": os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
+        "versions": {"python": platform.python_version(), **versions},
     }
 
 
 def digest(value: Any) -> str:
-    """Hash what JSON can express.
-
-    :param value: the value
-
-    :returns: 12 hexadecimal digits, which do not depend on the order of keys
-    """
+    """Hash what JSON can express, in 12 digits that do not depend on the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]

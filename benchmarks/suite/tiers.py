@@ -1,149 +1,86 @@
-"""What each tier runs.
+"""What each tier runs: part, recipes, variants, seeds and further options; what is there already is skipped.
 
-``smoke`` shows in under three minutes that everything works; its figures mean nothing. ``small`` is meant for an hour
-on two cores, and ``full`` for a GPU, though it needs none. ``full`` includes the rows of ``small``, and finds them in
-the result files.
+``smoke`` shows that everything works; its figures mean nothing. ``small`` takes an hour on two cores or so. ``full``
+has every row of the page of results, and ``gpu`` those worth eight minutes of a GPU.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import pathlib
+from collections.abc import Iterable
 from typing import Any
 
-from .configurations import DATASETS, MODELS, Setting
-from .curves import REFERENCE, Race
-from .quality import plan
-from .scale import SAMPLERS, YAGO
+from .data import YAGO
+from .quality import PARTS, plan
 from .variants import VARIANTS
 
-__all__ = [
-    "TIERS",
-    "Tier",
+Entry = tuple[str, Iterable[str], Iterable[str], Iterable[int], dict[str, Any]]
+
+#: What a user chooses from
+LOOPS = ("basic", "basic-64", "1vsall", "shared-256", "shared-1024", "shared-all", "loop-dans_kgc", "loop-dans")
+DRAWN = ("basic", "bernoulli", "pseudotyped", "dans_kgc", "dans", "dhns")
+MODULES = ("basic", "dans_kgc", "no-dam", "no-ccd", "no-dtm", "dans_kgc-ridge", "dans_kgc-prior", "dans_kgc-uniform")
+CURRICULA = ("slow", "aggressive", "no-dtm", "reversed")
+GAN = ("basic", "dans", "entity-way", "relation-way", "no-film", "one-head", "dans-untrained", "vectors")
+HIERARCHY = ("basic", *(name for name in VARIANTS if name.startswith("dhns")))
+_THREE = ("family-complex", "umls-complex", "codexsmall-complex")
+_SEEDS = (1, 2, 3)
+
+
+def _sweeps(*names: str) -> list[str]:
+    return [name for name in VARIANTS if name.rpartition("-")[0] in names]
+
+
+SMOKE: list[Entry] = [
+    ("quality", ["nations-complex"], ["bernoulli", *LOOPS], [1], {"epochs": 2}),
+    ("quality", ["nations-rotate", "nations-distmult"], ["basic", "dans", "dhns"], [1], {"epochs": 2}),
+    ("race", ["nations-complex"], ["basic", "shared-256", "dans_kgc"], [1], {"epochs": 3}),
+    ("curves", ["nations-complex"], ["basic", "shared-256"], [1], {"epochs": 3}),
+    ("cost", ["nations-complex"], ["basic", "shared-256"], [1], {"epochs": 2}),
+    ("scale", ["synthetic500-complex", "synthetic1000-complex"], ["basic", "shared-64"], [1], {}),
+    ("negatives", ["nations-complex"], ["basic", "pseudotyped"], [1], {"epochs": 1}),
 ]
-
-#: The samplers of the quality matrix
-MATRIX = ("basic", "bernoulli", "pseudotyped", "alone", "live", "dans", "dhns")
-#: Controls and ablations, beside which the tables put the full sampler
-CONTROLS = tuple(name for name, variant in VARIANTS.items() if variant.kind == "control")
-ABLATIONS = tuple(name for name, variant in VARIANTS.items() if variant.kind == "ablation")
-#: Those of dans are run with its own recipes, which have as many negatives as its latent mode with its vectors
-_OF_DANS = tuple(name for name in (*CONTROLS, *ABLATIONS) if name.startswith("dans"))
-_OF_OTHERS = tuple(name for name in (*CONTROLS, *ABLATIONS) if name not in _OF_DANS)
-#: The data sets and models of the recipes of dans
-_DANS_RECIPES = tuple(
-    f"{dataset}-{model}-dans"
-    for dataset in ("umls", "codexsmall", "wn18rr", "nell995")
-    for model in ("complex", "rotate", "distmult")
-)
-_RACERS = (REFERENCE, "basic", "live", "dans", "dhns")
-
-
-@dataclasses.dataclass(frozen=True)
-class Tier:
-    """One tier.
-
-    :param quality: lists the trainings of the quality matrix, with controls and ablations
-    :param races: the runs of time to quality
-    :param cost: what :func:`suite.cost.execute` is given
-    :param graphs: the sizes of synthetic graphs, and the names of real ones
-    :param scale_variants: the variants that are trained on these
-    """
-
-    quality: Callable[[], Iterator[Setting]]
-    races: tuple[Race, ...]
-    cost: Mapping[str, Any]
-    graphs: Sequence[int | str]
-    scale_variants: Sequence[str] = SAMPLERS
-
-
-def _smoke() -> Iterator[Setting]:
-    """Train each sampler a little, and see each loss and model at least once."""
-    yield from plan(["nations-complex"], [*MATRIX, "noise"], [1], epochs=2)
-    yield from plan(["nations-transe", "nations-distmult", "nations-rotate"], ["basic", "live"], [1], epochs=2)
-    yield from plan(["nations-complex"], ["basic", "live"], [1], losses=["softplus", "crossentropy"], epochs=2)
-    yield from plan(["nations-complex"], ["basic", "live"], [1], filtered=[True], epochs=2)
+SMALL: list[Entry] = [
+    ("race", ["umls-complex", "codexsmall-complex"], LOOPS, [1], {}),
+    ("quality", ["umls-complex"], ["basic", "dans_kgc", "dans_kgc-untrained", "dans", "dhns"], [1], {}),
+    ("cost", ["codexsmall-complex"], LOOPS, [1], {"epochs": 2}),
+    ("scale", ["synthetic1000-complex", "synthetic10000-complex"], ["basic", "shared-256", "shared-1024"], [1], {}),
+]
+FULL: list[Entry] = [
+    *SMALL,
+    ("race", [f"{name}-complex" for name in ("family", "umls", "kinships", "codexsmall")], LOOPS, range(1, 6), {}),
+    ("race", ["wn18rr-complex", "fb15k237-complex", "nell995-complex"], LOOPS, _SEEDS, {}),
+    ("race", ["codexsmall-rotate", "fb15k237-rotate"], LOOPS, _SEEDS[:2], {}),
+    ("curves", ["fb15k237-complex", f"{YAGO}-complex"], LOOPS, [1], {}),
+    ("quality", _THREE, [*MODULES, "masked", "reference-1"], _SEEDS, {}),
+    ("quality", _THREE[::2], CURRICULA, _SEEDS, {}),
+    ("quality", _THREE[:1], _sweeps("mu"), _SEEDS, {}),
+    ("quality", _THREE[1:2], _sweeps("lambda", "eta", "T", "beta_global", "share"), _SEEDS, {}),
+    ("quality", _THREE[1:2], _sweeps("Ns", "film_weight", "steps"), _SEEDS, {}),
+    (
+        "quality",
+        [f"{name}-{model}-dans" for name in ("umls", "wn18rr") for model in ("distmult", "complex")],
+        GAN,
+        _SEEDS,
+        {},
+    ),
+    ("quality", ["umls-rgcn"], ["basic", "dans"], _SEEDS, {}),
+    ("quality", ["mkgw-rotate", "db15k-rotate"], HIERARCHY, _SEEDS, {}),
+    ("negatives", ["umls-complex", "codexsmall-complex", "fb15k237-complex"], DRAWN, [1], {}),
+    ("cost", ["fb15k237-complex"], LOOPS, [1], {"epochs": 1}),
+    ("scale", ["synthetic100000-complex", "synthetic1000000-complex"], ["basic", *LOOPS[3:5], LOOPS[6]], [1], {}),
+]
+GPU: list[Entry] = [
+    ("cost", ["fb15k237-complex"], LOOPS[:5], [1], {"epochs": 1}),
+    ("curves", ["fb15k237-complex"], LOOPS[:5], [1], {"overrides": {"model_kwargs": {"embedding_dim": 256}}}),
+    ("scale", [f"synthetic{10**power}-complex" for power in (4, 5, 6)], ["basic", "shared-1024"], [1], {}),
+]
+TIERS = {"smoke": SMOKE, "small": SMALL, "full": FULL, "gpu": GPU}
 
 
-def _small() -> Iterator[Setting]:
-    """Measure two models on small graphs, and the rest on the smallest one."""
-    yield from plan(["umls-complex", "kinships-rotate", "codexsmall-complex"], ["basic", "live", "dans", "dhns"], [1])
-    yield from plan(["umls-complex"], [*MATRIX, "noise", "dans-noise", "dhns-noise"], [1])
-    yield from plan(["umls-complex-dans"], ["basic", "dans", "shipped"], [1])
-    yield from plan(["nations-complex", "nations-rotate"], MATRIX, [1])
-    yield from plan(["nations-transe", "nations-distmult"], ["basic", "live", "dans", "dhns"], [1])
-    yield from plan(
-        ["nations-complex"], ["basic", "live"], [1], losses=["nssa", "softplus", "crossentropy"], filtered=[False, True]
+def execute(tier: str, folder: pathlib.Path) -> int:
+    """Run a tier, and tell how many rows are new."""
+    return sum(
+        PARTS[part].execute(plan([*recipes], variants, seeds, **options), folder / f"{part}.jsonl")
+        for part, recipes, variants, seeds, options in TIERS[tier]
     )
-
-
-def _full() -> Iterator[Setting]:
-    """Measure everything, the main rows first."""
-    seeds = range(1, 6)
-    recipes = [f"{dataset}-{model}" for dataset, model in itertools.product(DATASETS, MODELS)]
-    shipped = [f"{dataset}-{model}" for dataset in DATASETS for model in ("complex", "rotate")]
-    yield from _small()
-    yield from plan(shipped, ["basic", "live", "dans", "dhns"], seeds)
-    yield from plan(_DANS_RECIPES, ["basic", "dans", "shipped"], seeds)
-    yield from plan(["umls-complex", "codexsmall-complex"], [*_OF_OTHERS, "oracle", REFERENCE], seeds)
-    yield from plan(["umls-complex-dans", "codexsmall-complex-dans"], ["dans-latent", *_OF_DANS], seeds)
-    yield from plan(recipes, MATRIX, seeds[:3])
-    yield from plan(recipes, MATRIX, seeds[:1], losses=["nssa", "softplus", "crossentropy"], filtered=[False, True])
-
-
-_SMALL_RACES = (Race("umls-complex", _RACERS, 1, factors=(1, 2)), Race("nations-rotate", _RACERS, 1, factors=(1,)))
-
-TIERS: dict[str, Tier] = {
-    "smoke": Tier(
-        quality=_smoke,
-        races=(Race("nations-complex", _RACERS, 1, factors=(1,), epochs=3),),
-        cost={
-            "dataset": "nations",
-            "batch_sizes": (256,),
-            "numbers": (8, 32),
-            "rounds": 10,
-            "trainings": {"nations-complex": 3},
-            "number": 32,
-            "variants": ("live",),
-        },
-        graphs=(1_000, 2_000, 4_000),
-        scale_variants=("basic", "live"),
-    ),
-    "small": Tier(
-        quality=_small,
-        races=_SMALL_RACES,
-        cost={
-            "dataset": "codexsmall",
-            "batch_sizes": (128, 512, 2048),
-            "numbers": (1, 8, 32, 64),
-            "rounds": 20,
-            "trainings": {"umls-complex": 8, "codexsmall-complex": 4},
-            "number": 32,
-            "variants": ("live", "dans", "dhns"),
-        },
-        graphs=(10_000, 30_000, 100_000),
-    ),
-    "full": Tier(
-        quality=_full,
-        races=(
-            *_SMALL_RACES,
-            *(
-                Race(f"{dataset}-{model}", _RACERS, seed, factors=(1, 2))
-                for seed in (1, 2, 3)
-                for model in ("complex", "rotate")
-                for dataset in DATASETS
-            ),
-        ),
-        cost={
-            "dataset": "fb15k237",
-            "batch_sizes": (128, 512, 2048, 8192),
-            "numbers": (1, 8, 32, 64, 256),
-            "rounds": 30,
-            "trainings": {"umls-complex": 8, "codexsmall-complex": 4, "wn18rr-rotate": 4, "fb15k237-rotate": 4},
-            "number": 32,
-            "variants": ("alone", "live", "dans", "dhns"),
-        },
-        graphs=(10_000, 30_000, 100_000, YAGO, 1_000_000, 10_000_000),
-    ),
-}

@@ -1,160 +1,188 @@
-"""All that is compared, in one table: samplers, references, controls, and the ablations of each paper.
+"""All that is compared, in one table: a variant is a name and what it overrides in a recipe.
 
-A variant whose sampler, or whose option, this installation does not have is left out with one line in the log. So the
-table may name what comes later: its rows appear by themselves, and are never made up.
+The recipe itself is that of uniform negatives, without what a shipped recipe says of its own sampler.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
-import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pykeen.sampling import negative_sampler_resolver
-
-__all__ = [
-    "VARIANTS",
-    "Variant",
-    "available",
-    "missing",
-]
-
-logger = logging.getLogger(__name__)
-
-DIFFUSION, GAN, HIERARCHICAL = "diffusionadaptive", "twowaygan", "hierarchical"
-#: The sampler and the callbacks that the shipped recipe names
-AS_SHIPPED = "as shipped"
+KGC, GAN, HIERARCHICAL = "diffusionadaptive", "twowaygan", "hierarchical"
+#: Their generators
+GENERATORS = {KGC: "diffusion", GAN: "two-way-gan", HIERARCHICAL: "hierarchical"}
+_GENERATOR = "negative_sampler_kwargs.generator_kwargs"
+_CURRICULUM = "negative_sampler_kwargs.curriculum_kwargs"
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """One kind of negatives.
+    """One way to train."""
 
-    :param label: how tables call it
-    :param sampler: the sampler, by its normalised name, since PyKEEN's validator knows no synonyms, or
-        :data:`AS_SHIPPED`
-    :param callback: ``curriculum``, ``oracle`` (of this suite, no configuration can name it), or None
-    :param num_negatives: negatives for each positive, default: the recipe's
-    :param sampler_kwargs: further options of the sampler
-    :param callback_kwargs: options of the callback
-    :param kind: ``sampler``, ``reference``, ``control`` or ``ablation``
-    """
-
-    label: str
-    sampler: str
-    callback: str | None = None
-    num_negatives: int | None = None
-    sampler_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    callback_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    kind: str = "sampler"
+    #: what it changes in the experiment's ``pipeline``, nested as there
+    overrides: Mapping[str, Any]
+    #: the endings of the names of recipes that were tuned for it, the best first
+    tuned: tuple[str, ...] = ("",)
+    #: how tables call it, default: its name
+    label: str = ""
 
 
-def _live(label: str, sampler: str = DIFFUSION, *, kind: str = "ablation", **sampler_kwargs: Any) -> Variant:
-    """Make a variant that is coupled to the model under training."""
-    return Variant(label, sampler, callback="curriculum", sampler_kwargs=sampler_kwargs, kind=kind)
+def _own(sampler: str, label: str = "", number: int | None = None, **kwargs: Any) -> Variant:
+    """Make a variant of PyKEEN's own loop and loss, with negatives of each positive's own."""
+    options = kwargs if number is None else {"num_negs_per_pos": number, **kwargs}
+    return Variant({"negative_sampler": sampler, "negative_sampler_kwargs": options}, label=label)
 
 
-def _latent(label: str, *, weight: float = 0.05, kind: str = "sampler", **sampler_kwargs: Any) -> Variant:
-    """Make a variant of dans that scores generated vectors themselves, as the paper does, 20 negatives with the ids."""
-    return Variant(
-        label,
-        GAN,
-        callback="curriculum",
-        num_negatives=16,
-        sampler_kwargs={"curriculum_kwargs": {"share": 0.0}, **sampler_kwargs},
-        callback_kwargs={"latent_weight": weight},
-        kind=kind,
-    )
+def _live(
+    sampler: str, label: str = "", callback: Mapping[str, Any] | None = None, number: int | None = None, **kwargs: Any
+) -> Variant:
+    """Make the same with a generated sampler that is coupled to the model under training."""
+    training = {"callbacks": "curriculum"} | ({"callbacks_kwargs": dict(callback)} if callback else {})
+    return Variant({**_own(sampler, "", number, **kwargs).overrides, "training_kwargs": training}, label=label)
 
 
-#: name -> variant, in the order of tables. Names are keys of result files: they are never given another meaning.
+def _softmax(
+    loop: str, label: str = "", tuned: str = "", sampler: Mapping[str, Any] | None = None, **kwargs: Any
+) -> Variant:
+    """Make a variant under softmax cross entropy, with further arguments of its loop."""
+    parts = {"training_loop_kwargs": kwargs, "negative_sampler_kwargs": dict(sampler or {})}
+    overrides = {"loss": "crossentropy", "training_loop": loop} | {key: part for key, part in parts.items() if part}
+    return Variant(overrides, tuned=(tuned, "crossentropy") if tuned else ("crossentropy",), label=label)
+
+
+def _sweep(name: str, base: Variant, path: str, values: Iterable[Any], **kwargs: Any) -> dict[str, Variant]:
+    """Make a variant for each value of one option, with dots between nested keys."""
+    made = {value: merge(base.overrides, nested(path, value) | kwargs) for value in values}
+    return {f"{name}-{value}": Variant(overrides) for value, overrides in made.items()}
+
+
+def nested(path: str, value: Any) -> dict[str, Any]:
+    """Make nested dictionaries of keys with dots between them, and the innermost value."""
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return dict(value)
+
+
+def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Override nested dictionaries: the values of both, and those of the second where they differ."""
+    result = dict(first)
+    for key, value in second.items():
+        old = result.get(key)
+        result[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+_DANS_KGC = _live(KGC, "dans_kgc")
+_DANS = _live(GAN, "dans")
+#: The texts of the data set of a recipe, see :func:`suite.data.with_data_folder`
+_TEXTS = {"textual": {"text": "$PYKEEN_DANS_DATA/text/{title}/entity_text.tsv.xz"}}
+_IMAGES = {"visual": {"path": "$PYKEEN_DANS_DATA/synthetic/{title}/visual.pt"}}
+_VECTORS = {"vector_weight": 0.05}
+_ALONE = {"distances": [1.0]}
+
+#: name -> variant, in the order of tables
 VARIANTS: dict[str, Variant] = {
-    "basic": Variant("basic", "basic"),
-    "bernoulli": Variant("bernoulli", "bernoulli"),
-    "pseudotyped": Variant("pseudo-typed", "pseudotyped"),
-    "alone": Variant("dans_kgc, alone", DIFFUSION),
-    "live": _live("dans_kgc, live (defaults)", kind="sampler"),
-    "dans": _live("dans, live (defaults)", GAN, kind="sampler"),
-    "dhns": _live("dhns, structural, live (defaults)", HIERARCHICAL, kind="sampler"),
-    "shipped": Variant("the shipped recipe as it is", AS_SHIPPED),
-    "basic-64": Variant("basic, 64 negatives", "basic", num_negatives=64, kind="reference"),
-    "oracle": Variant("oracle bank (all entities scored)", DIFFUSION, callback="oracle", kind="reference"),
-    # dans_kgc
-    "noise": _live("dans_kgc, noise control (untrained denoiser)", kind="control", trained=False),
-    "share-0": Variant(
-        "dans_kgc, no generated negatives",
-        DIFFUSION,
-        sampler_kwargs={"curriculum_kwargs": {"share": 0.0}},
-        kind="control",
+    "basic": _own("basic", "uniform"),
+    "basic-64": _own("basic", "uniform, 64", 64),
+    "1vsall": _softmax("1vsall", "1vsAll", tuned="1vsall"),
+    **{f"shared-{n}": _softmax("shared-negatives", f"shared, {n}", num_shared=n) for n in (64, 256, 1024, 4096)},
+    # more than any graph here has: all entities, exactly
+    "shared-all": _softmax("shared-negatives", "shared, all entities", num_shared=10**9),
+    "shared-frequency": _softmax("shared-negatives", num_shared=256, proposal="frequency"),
+    "shared-subsampling": _softmax("shared-negatives", num_shared=256, subsampling="frequency"),
+    "bernoulli": _own("bernoulli", "Bernoulli"),
+    "pseudotyped": _own("pseudotyped", "pseudo-typed"),
+    "filtered": _own("basic", "uniform, known answers left out", filtered=True, filterer="exact"),
+    "dans_kgc": _DANS_KGC,
+    "dans": _DANS,
+    "dhns": _live(HIERARCHICAL, "dhns, triples alone"),
+    "dans_kgc-alone": _own(KGC, "dans_kgc, not coupled to the model"),
+    # generated candidates on top of 256 shared ones: ids, vectors, or another generator
+    "loop-dans_kgc": _softmax("dans-kgc", "256 + dans_kgc", num_shared=256),
+    "loop-dans": _softmax("dans", "256 + dans", num_shared=256),
+    "loop-dhns": _softmax("dhns", "256 + dhns", num_shared=256),
+    "loop-dhns-text": _softmax("dhns", "256 + dhns, texts", sampler={"modalities": _TEXTS}, num_shared=256),
+    "loop-vectors": _softmax("dans-kgc", "256 + vectors", num_shared=256, num_own=0, num_vectors=4, vector_weight=1.0),
+    **{
+        f"loop-{name}": _softmax("dans-kgc", f"256 + {name}", sampler={"generator": name}, num_shared=256)
+        for name in ("prior", "ridge", "uniform")
+    },
+    # controls: another generator, or one that has learned nothing
+    **{f"dans_kgc-{name}": _live(KGC, generator=name) for name in ("prior", "ridge", "uniform")},
+    "dans_kgc-untrained": _live(KGC, generator_kwargs={"trained": False}),
+    "dans-untrained": _live(GAN, generator_kwargs={"trained": False}),
+    "dhns-untrained": _live(HIERARCHICAL, generator_kwargs={"trained": False}),
+    # the modules of DANS-KGC, each left out
+    "no-dam": _live(KGC, "without DAM", generator_kwargs={"difficulty": "constant"}),
+    "no-ccd": _live(KGC, "without CCD", generator_kwargs={"conditioned": False}),
+    "no-dtm": _live(KGC, "without DTM", curriculum="constant"),
+    "masked": _live(KGC, "known answers left out", known_answers="mask"),
+    # easy to hard? each changes one thing
+    "slow": _live(KGC, curriculum="exponential", curriculum_kwargs={"rate": 0.5}),
+    "aggressive": _live(KGC, curriculum="exponential", curriculum_kwargs={"rate": 8.0}),
+    "reversed": _live(KGC, curriculum="reversed"),
+    # does pre-training matter?
+    "reference-1": _live(KGC, "reference embedding of one epoch", reference_kwargs={"num_epochs": 1}),
+    # without the callback, whose steering to the targets would cancel what it does
+    **_sweep("mu", _own(KGC), "negative_sampler_kwargs.generator_kwargs.mu", (0.0, 0.5, 1.0, 1.5, 2.0)),
+    **_sweep("lambda", _live(KGC, curriculum="exponential"), _CURRICULUM + ".rate", (0.5, 1.0, 3.0, 8.0)),
+    **_sweep("eta", _own(KGC), "training_loop_kwargs.eta", (0.1, 0.3, 0.5, 0.7, 0.9), training_loop="curriculum"),
+    **_sweep("T", _DANS_KGC, _GENERATOR + ".num_timesteps", (25, 50, 100, 200)),
+    **_sweep("beta_global", _DANS_KGC, _GENERATOR + ".beta_global", (0.05, 0.1, 0.2, 0.4)),
+    **_sweep("share", _DANS_KGC, "negative_sampler_kwargs.share", (0.0, 0.125, 0.5)),
+    # the parts of the two-way GAN, each left out
+    "entity-way": _live(GAN, "dans, entity way alone", generator_kwargs={"pathways": ["entity"]}),
+    "relation-way": _live(GAN, "dans, relation way alone", generator_kwargs={"pathways": ["relation"]}),
+    "no-film": _live(GAN, "dans without FiLM", generator_kwargs={"film": False}),
+    "one-head": _live(GAN, "dans with one head", generator_kwargs={"two_heads": False}),
+    **_sweep("Ns", _DANS, "negative_sampler_kwargs.num_negs_per_pos", (5, 10, 20, 30)),
+    **_sweep("film_weight", _DANS, _GENERATOR + ".film_weight", (1e-6, 1e-5, 1e-4, 1e-3)),
+    **{
+        f"steps-{g}:{d}": _live(GAN, generator_kwargs={"generator_steps": g, "discriminator_steps": d})
+        for g, d in ((1, 5), (1, 2), (1, 1), (2, 1), (5, 1))
+    },
+    "vectors": _live(GAN, "dans, vectors", _VECTORS, 16, share=0.0, targets=[0.2], generator_kwargs=_ALONE),
+    "vectors-untrained": _live(
+        GAN, "", _VECTORS, 16, share=0.0, targets=[0.2], generator_kwargs=_ALONE | {"trained": False}
     ),
-    "no-dam": _live("dans_kgc w/o DAM (constant difficulty)", difficulty="constant"),
-    "no-ccd": _live("dans_kgc w/o CCD (no condition)", conditioned=False),
-    "no-dtm": _live("dans_kgc w/o DTM (constant curriculum, share .25)", curriculum="constant"),
-    "constant-share": _live("dans_kgc, share .25 throughout", curriculum_kwargs={"share": 0.25}),
-    "growing-share": _live("dans_kgc, share growing from 0 to .5", curriculum_kwargs={"share": [0.0, 0.5]}),
-    # the phase falls, so that the share falls with it as by default
-    "reversed": _live("dans_kgc, hard to easy", curriculum="reversed", curriculum_kwargs={"share": [0.0, 0.5]}),
-    # dans
-    "dans-noise": _live("dans, noise control (fakes are prior samples)", GAN, kind="control", trained=False),
-    "dans-entity": _live("dans, entity pathway only", GAN, ways=["entity"]),
-    "dans-relation": _live("dans, entity-and-relation pathway only", GAN, ways=["relation"]),
-    "dans-plain": _live("dans, fakes that do not begin at the priors, as in the paper", GAN, residual=False),
-    "dans-no-film": _live("dans w/o FiLM", GAN, film=False),
-    "dans-no-pathway-loss": _live("dans w/o pathway loss", GAN, pathway_loss=False),
-    "dans-random": _live("dans, all uniform", GAN, kind="control", curriculum_kwargs={"share": 0.0}),
-    "dans-latent": _latent("dans, latent mode, weight .05: 16 uniform ids, 4 generated vectors"),
-    "dans-latent-small": _latent("dans, latent mode, the same with weight .01", weight=0.01, kind="ablation"),
-    "dans-latent-noise": _latent(
-        "dans, latent mode, noise control (vectors come from prior samples)", kind="control", trained=False
-    ),
-    "dans-fakes-noise": _latent(
-        "dans, latent mode as shipped for UMLS, noise control (vectors are prior samples)",
-        kind="control",
-        trained=False,
-        distances=[1.0],
-        targets=[0.2],
-    ),
-    # dhns
-    "dhns-alone": Variant("dhns, structural, alone", HIERARCHICAL, kind="ablation"),
-    "dhns-noise": _live(
-        "dhns, structural, noise control (untrained denoiser)", HIERARCHICAL, kind="control", trained=False
-    ),
+    # diffusion or hierarchy?
+    "dhns-text": _live(HIERARCHICAL, "dhns, texts", modalities=_TEXTS),
+    "dhns-text-alone": _live(HIERARCHICAL, "dhns, texts alone", modalities=_TEXTS, levels=["textual"]),
+    "dhns-text-untrained": _live(HIERARCHICAL, modalities=_TEXTS, generator_kwargs={"trained": False}),
+    "dhns-prior": _live(HIERARCHICAL, "dhns without diffusion", generator="prior"),
+    "dhns-bands-1": _live(HIERARCHICAL, modalities=_TEXTS, targets=[0.14]),
+    "dhns-bands-2": _live(HIERARCHICAL, modalities=_TEXTS, targets=[0.21, 0.07]),
+    "dhns-images": _live(HIERARCHICAL, "dhns, synthetic images", modalities=_IMAGES),
 }
 
 
-def missing(name: str) -> str | None:
-    """Tell why a variant cannot be run here.
+def lookup(name: str) -> tuple[Variant, float]:
+    """Find a variant and a factor of the number of epochs by a name such as ``basic`` or ``basic*2``.
 
-    :param name: the name of the variant
-
-    :returns: the reason, or None where it can be run
+    :raises ValueError: if there is no variant of this name
     """
-    variant = VARIANTS[name]
-    if variant.sampler == AS_SHIPPED:
-        return None
-    cls = negative_sampler_resolver.lookup_dict.get(variant.sampler)
-    if cls is None:
-        return f"there is no sampler {variant.sampler!r} in this installation"
-    unknown = sorted(set(variant.sampler_kwargs) - set(inspect.signature(cls.__init__).parameters))
-    if unknown:
-        return f"the sampler {variant.sampler!r} has no option {', '.join(unknown)}"
-    return None
+    key, _, factor = name.partition("*")
+    if key not in VARIANTS:
+        raise ValueError(f"variant={name!r} is unknown; choose one of {sorted(VARIANTS)}.")
+    return VARIANTS[key], float(factor or 1)
 
 
-def available(names: Iterable[str]) -> list[str]:
-    """Leave out the variants that cannot be run here, with a line in the log for each.
+def label(name: str) -> str:
+    """Tell how tables call a variant, known or not."""
+    key, _, factor = name.partition("*")
+    title = VARIANTS[key].label if key in VARIANTS else ""
+    return (title or key) + (f", {factor} × the epochs" if factor else "")
 
-    :param names: names of variants
 
-    :returns: those that can be run, in the same order
-    """
-    kept = []
-    for name in names:
-        reason = missing(name)
-        if reason is None:
-            kept.append(name)
-        else:
-            logger.warning("%s is left out: %s.", name, reason)
-    return kept
+def parameters_of(cls: type) -> set[str]:
+    """List the keyword arguments of a class, those included that it hands on to its bases."""
+    names: set[str] = set()
+    for base in cls.__mro__:
+        if "__init__" in vars(base):
+            parameters = inspect.signature(vars(base)["__init__"]).parameters
+            names |= set(parameters)
+            if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+                break
+    return names

@@ -48,6 +48,9 @@ TRAINING: Sequence[tuple[str, str, str]] = (
     ("training_loop_resolver", "pykeen_dans.training.loops", "DANSKGCTrainingLoop"),
     ("training_loop_resolver", "pykeen_dans.training.loops", "DANSTrainingLoop"),
     ("training_loop_resolver", "pykeen_dans.training.loops", "DHNSTrainingLoop"),
+    ("training_loop_resolver", "pykeen_dans.training.loops", "CurriculumTrainingLoop"),
+    # the name gives "sharednegatives", which is also what "shared-negatives" is normalized to
+    ("training_loop_resolver", "pykeen_dans.training.shared_negatives", "SharedNegativesTrainingLoop"),
 )
 
 #: What belongs to :mod:`pykeen.nn`, in the same form
@@ -114,6 +117,8 @@ def register() -> None:
     for cls, synonyms in samplers:
         _add(negative_sampler_resolver, cls, synonyms)
     _add(filterer_resolver, filtering.ExactFilterer)
+    metric = importlib.import_module("pykeen_dans.evaluation.metrics").NDCGAtK
+    _add(importlib.import_module("pykeen.metrics.ranking").rank_based_metric_resolver, metric, metric.synonyms)
 
     for package, entries in (("pykeen.nn", REPRESENTATIONS), ("pykeen.training", TRAINING)):
         call_after_import(package, functools.partial(_register_late, package, entries))

@@ -3,7 +3,7 @@
 The papers score generated vectors themselves; PyKEEN's losses, filterers and trackers want ids. A decoder finds
 entities near a vector. Taking the *nearest* ones does harm: a small set of neighbours, the same at each refresh, is
 pushed down again and again (CoDEx-S, validation MRR .341, against .354 of uniform sampling and .359 of a spread, seed
-11; ``benchmarks/results/validation_trials.jsonl``). What works is a *spread*: a draw from the nearest few per cent of
+11). What works is a *spread*: a draw from the nearest few per cent of
 all entities, whatever their number.
 
 The spread need not search all entities. Among a random pool of ``k / spread`` entities, the ``k`` nearest to a vector

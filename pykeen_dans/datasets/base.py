@@ -39,19 +39,16 @@ def github_raw(repository: str, commit: str, path: str) -> str:
 
 
 def read_lines(path: pathlib.Path) -> Iterator[str]:
-    """Iterate over the non-empty lines of a UTF-8 file.
+    """Iterate over the non-empty lines of a UTF-8 file, without line ends.
 
     Only line feeds end a line: some labels contain other characters which :meth:`str.splitlines` takes for line ends.
 
     :param path: The path of the file.
 
-    :yields: The lines, without line ends.
+    :yields: The lines.
     """
     with path.open(encoding="utf-8", newline="\n") as file:
-        for line in file:
-            line = line.rstrip("\r\n")
-            if line:
-                yield line
+        yield from filter(None, (line.rstrip("\r\n") for line in file))
 
 
 class DecodedDataset(PathDataset):
@@ -75,10 +72,9 @@ class DecodedDataset(PathDataset):
         *,
         cache_root: str | pathlib.Path | None = None,
         force: bool = False,
-        eager: bool = False,
-        create_inverse_triples: bool = False,
         source_url: str | None = None,
         download_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
     ) -> None:
         """Initialize the data set.
 
@@ -86,28 +82,17 @@ class DecodedDataset(PathDataset):
             the class in lower case. If none is given, the default PyKEEN directory is used. This is defined either by
             the environment variable ``PYKEEN_HOME`` or defaults to ``~/.data/pykeen``.
         :param force: If true, download and decode again.
-        :param eager: Should the data be loaded eagerly? Defaults to false.
-        :param create_inverse_triples: Should inverse triples be created? Defaults to false.
         :param source_url: The address of a folder with copies of the published files, e.g. a mirror, or a ``file://``
             address. Defaults to the publisher's.
         :param download_kwargs: Keyword arguments to pass to :func:`pystow.utils.download`.
+        :param kwargs: Keyword arguments to pass to :class:`pykeen.datasets.base.PathDataset`: ``eager`` and
+            ``create_inverse_triples``, which are false by default, and ``load_triples_kwargs``.
         """
         self.cache_root = self._help_cache(cache_root)
-        paths = [self.cache_root.joinpath(name) for name in SPLITS]
-        if force or not all(path.is_file() for path in paths):
-            self._download(
-                url=source_url or self.source_url,
-                verify=source_url is None,
-                download_kwargs={"backend": "urllib", **(download_kwargs or {})},
-            )
-        training_path, validation_path, testing_path = paths
-        super().__init__(
-            training_path=training_path,
-            testing_path=testing_path,
-            validation_path=validation_path,
-            eager=eager,
-            create_inverse_triples=create_inverse_triples,
-        )
+        training, validation, testing = (self.cache_root.joinpath(name) for name in SPLITS)
+        if force or not all(path.is_file() for path in (training, validation, testing)):
+            self._download(source_url, {"backend": "urllib", **(download_kwargs or {})})
+        super().__init__(training_path=training, testing_path=testing, validation_path=validation, **kwargs)
 
     @abstractmethod
     def _decode(self, directory: pathlib.Path) -> Iterable[tuple[str, Iterable[str]]]:
@@ -115,36 +100,41 @@ class DecodedDataset(PathDataset):
 
         :param directory: The directory of the published files.
 
-        :yields: Pairs of the name of a decoded file and its lines. The three splits come last.
+        :yields: Pairs of the name of a decoded file and its lines.
         """
         raise NotImplementedError
 
-    def _download(self, url: str, verify: bool, download_kwargs: Mapping[str, Any]) -> None:
+    def _download(self, url: str | None, download_kwargs: Mapping[str, Any]) -> None:
         """Download the published files, decode them, and put the decoded files in place.
 
-        :param url: The address of the folder with the published files.
-        :param verify: Whether to compare the decoded files with the known checksums.
+        :param url: The address of the folder with the published files, or None for the publisher's. Only then are the
+            decoded files compared with the known checksums.
         :param download_kwargs: Keyword arguments to pass to :func:`pystow.utils.download`.
+
+        :raises ValueError: if the published files are incomplete, or of another format
         """
         # on the same file system, so that the finished files can be moved in one step: there never is half a file
         with tempfile.TemporaryDirectory(dir=self.cache_root, prefix=".incomplete-") as name:
-            directory = pathlib.Path(name)
-            source, target = directory.joinpath("source"), directory.joinpath("decoded")
+            source, target = (pathlib.Path(name, part) for part in ("source", "decoded"))
             source.mkdir()
             target.mkdir()
             for source_name in self.source_names:
-                download(f"{url}/{source_name}", source.joinpath(source_name), **download_kwargs)
-            names = []
-            for decoded_name, lines in self._decode(source):
-                with target.joinpath(decoded_name).open("w", encoding="utf-8", newline="\n") as file:
-                    file.writelines(f"{line}\n" for line in lines)
-                names.append(decoded_name)
-            for decoded_name in names:
-                path = target.joinpath(decoded_name)
-                if verify:
+                download(f"{url or self.source_url}/{source_name}", source.joinpath(source_name), **download_kwargs)
+            try:
+                for decoded_name, lines in self._decode(source):
+                    with target.joinpath(decoded_name).open("w", encoding="utf-8", newline="\n") as file:
+                        file.writelines(f"{line}\n" for line in lines)
+            except (ValueError, LookupError) as error:
+                raise ValueError(
+                    f"The files of {url or self.source_url} cannot be decoded ({error}): the download was incomplete, "
+                    f"or they are not those of {self.__class__.__name__}. Try again, or pass another source_url."
+                ) from error
+            # the three splits last: by them it is told whether all files are there
+            for path in sorted(target.iterdir(), key=lambda path: (path.name in SPLITS, path.name)):
+                if url is None:
                     self._verify(path)
-                os.replace(path, self.cache_root.joinpath(decoded_name))
-        logger.info("Stored %s in %s", ", ".join(names), self.cache_root.as_uri())
+                os.replace(path, self.cache_root.joinpath(path.name))
+        logger.info("Stored the files of %s in %s", self.__class__.__name__, self.cache_root.as_uri())
 
     def _verify(self, path: pathlib.Path) -> None:
         """Warn if a decoded file is not what it has been when the documented statistics were computed."""
@@ -154,10 +144,7 @@ class DecodedDataset(PathDataset):
             logger.warning(
                 "%s of %s has the SHA-256 %s instead of %s: results are not comparable with those on the "
                 "documented version. Load the data set with force=True to download it again.",
-                path.name,
-                self.__class__.__name__,
-                actual,
-                expected,
+                *(path.name, self.__class__.__name__, actual, expected),
             )
 
 
@@ -173,60 +160,26 @@ class OpenKEDataset(DecodedDataset):
 
     # docstr-coverage: inherited
     def _decode(self, directory: pathlib.Path) -> Iterable[tuple[str, Iterable[str]]]:
-        entities = self._read_labels(directory.joinpath("entity2id.txt"))
-        relations = self._read_labels(directory.joinpath("relation2id.txt"))
-        yield "entities.txt", entities
-        yield "relations.txt", relations
+        entities, relations = (self._read_labels(directory / f"{kind}2id.txt") for kind in ("entity", "relation"))
+        yield "entities.txt", entities.values()
+        yield "relations.txt", relations.values()
         for name in SPLITS:
-            path = directory.joinpath(f"{pathlib.PurePath(name).stem}2id.txt")
-            yield name, self._read_triples(path, entities=entities, relations=relations)
+            triples = (map(int, line.split()) for line in self._read_counted(directory / name.replace(".", "2id.")))
+            yield name, (f"{entities[h]}\t{relations[r]}\t{entities[t]}" for h, t, r in triples)
 
     @staticmethod
     def _read_counted(path: pathlib.Path) -> list[str]:
-        """Read the lines of a file that begins with their number.
-
-        :param path: The path of the file.
-
-        :return: The lines that follow the first one.
-
-        :raises ValueError: if there are more or fewer lines than announced.
-        """
+        """Read the lines of a file that begins with their number."""
         first, *lines = list(read_lines(path)) or [""]
         if first.strip() != str(len(lines)):
-            raise ValueError(
-                f"{path.name} announces {first!r} lines, but has {len(lines)}: the download was incomplete, or this is "
-                f"not an OpenKE file. Try again, or pass another source_url."
-            )
+            raise ValueError(f"{path.name} announces {first!r} lines, but has {len(lines)}")
         return lines
 
     @classmethod
-    def _read_labels(cls, path: pathlib.Path) -> list[str]:
-        """Read labels, in the order of their integers.
-
-        :param path: The path of the file, with a label and an integer in each line.
-
-        :return: The labels.
-
-        :raises ValueError: if the integers are not consecutive.
-        """
-        labels: dict[int, str] = {}
-        for line in cls._read_counted(path):
-            label, index = line.rsplit(maxsplit=1)
-            labels[int(index)] = label
-        if sorted(labels) != list(range(len(labels))):
-            raise ValueError(f"{path.name} does not number its labels from 0 on. Pass another source_url.")
-        return [labels[index] for index in range(len(labels))]
-
-    @classmethod
-    def _read_triples(cls, path: pathlib.Path, entities: Sequence[str], relations: Sequence[str]) -> Iterator[str]:
-        """Decode triples.
-
-        :param path: The path of the file, with the integers of head, tail and relation in each line.
-        :param entities: The labels of the entities.
-        :param relations: The labels of the relations.
-
-        :yields: Tab-separated labels of head, relation and tail.
-        """
-        for line in cls._read_counted(path):
-            head, tail, relation = map(int, line.split())
-            yield f"{entities[head]}\t{relations[relation]}\t{entities[tail]}"
+    def _read_labels(cls, path: pathlib.Path) -> dict[int, str]:
+        """Read labels, in the order of their integers."""
+        pairs = (line.rsplit(maxsplit=1) for line in cls._read_counted(path))
+        labels = dict(sorted((int(index), label) for label, index in pairs))
+        if list(labels) != list(range(len(labels))):
+            raise ValueError(f"{path.name} does not number its labels from 0 on")
+        return labels

@@ -58,19 +58,8 @@ class Family(DecodedDataset):
 
     @staticmethod
     def _read_triples(path: pathlib.Path) -> Iterable[str]:
-        """Read labeled triples, with any white space between the labels.
-
-        :param path: The path of the file.
-
-        :yields: Tab-separated labels of head, relation and tail.
-
-        :raises ValueError: if a line does not have three labels.
-        """
+        """Read triples of labels, with any white space between them."""
         for number, line in enumerate(read_lines(path), start=1):
-            labels = line.split()
-            if len(labels) != 3:
-                raise ValueError(
-                    f"Line {number} of {path.name} has {len(labels)} columns instead of 3: {line!r}. The download was "
-                    f"incomplete, or this is not the Family data set. Try again, or pass another source_url."
-                )
+            if len(labels := line.split()) != 3:
+                raise ValueError(f"Line {number} of {path.name} has {len(labels)} columns instead of 3: {line!r}")
             yield "\t".join(labels)

@@ -19,52 +19,34 @@ from __future__ import annotations
 import logging
 import pathlib
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from docdata import parse_docdata
 from pykeen.datasets.base import Dataset
 
 from ..multimodal import attach_modalities
+from ..utils.validation import validate_at_least, validate_choice
 from .base import OpenKEDataset, github_raw
 
 __all__ = [
-    # Base class
-    "MultimodalDataset",
-    # Concrete classes
     "DB15K",
     "MKGW",
     "MKGY",
-    "DB15KValidation",
+    "MultimodalDataset",
 ]
 
 logger = logging.getLogger(__name__)
 
-_REPOSITORY = "ngl567/DHNS"
-_COMMIT = "02d8de0d321016798717fc1fce7c3b41f544eee5"
+_SOURCE = github_raw("ngl567/DHNS", "02d8de0d321016798717fc1fce7c3b41f544eee5", "benchmarks")
 
 #: The entry of DB15K's metadata that tells where its validation triples come from
 _VALIDATION = "validation"
-
-#: Where the validation triples of DB15K come from
-DB15KValidation = Literal["held-out", "published"]
 
 
 class MultimodalDataset(OpenKEDataset):
     """A data set whose entities have features beside their triples."""
 
-    def __init__(
-        self,
-        *,
-        textual: Any = None,
-        visual: Any = None,
-        numeric: Any = None,
-        cache_root: str | pathlib.Path | None = None,
-        force: bool = False,
-        eager: bool = False,
-        create_inverse_triples: bool = False,
-        source_url: str | None = None,
-        download_kwargs: Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, *, textual: Any = None, visual: Any = None, numeric: Any = None, **kwargs: Any) -> None:
         """Initialize the data set.
 
         Features are given in any of the ways that :func:`pykeen_dans.multimodal.load_modalities` knows, best as paths.
@@ -75,44 +57,38 @@ class MultimodalDataset(OpenKEDataset):
         :param textual: The features of texts, or ``{"text": path}`` for a table of labels and texts.
         :param visual: The features of images.
         :param numeric: The features of numbers.
-        :param cache_root: An optional directory for the decoded files, cf. :class:`DecodedDataset`.
-        :param force: If true, download and decode again.
-        :param eager: Should the data be loaded eagerly? Defaults to false.
-        :param create_inverse_triples: Should inverse triples be created? Defaults to false.
-        :param source_url: The address of a folder with copies of the published files.
-        :param download_kwargs: Keyword arguments to pass to :func:`pystow.utils.download`.
+        :param kwargs: Keyword arguments to pass to :class:`DecodedDataset`.
         """
         self._given = {"textual": textual, "visual": visual, "numeric": numeric}
-        super().__init__(
-            cache_root=cache_root,
-            force=force,
-            eager=eager,
-            create_inverse_triples=create_inverse_triples,
-            source_url=source_url,
-            download_kwargs=download_kwargs,
-        )
+        super().__init__(**kwargs)
 
     @property
     def modalities(self) -> dict[str, Any]:
-        """The features that were given, by the name of their modality."""
-        return {name: self._with_labels(value) for name, value in self._given.items() if value is not None}
-
-    def _with_labels(self, value: Any) -> Any:
-        """Tell the order of rows of a file."""
+        """The features that were given, by the name of their modality, with the order of rows of files."""
+        modalities = {name: value for name, value in self._given.items() if value is not None}
         order = self.cache_root.joinpath("entities.txt")
-        if isinstance(value, str | pathlib.Path):
-            value = {"path": str(value)}
-        # somebody may have put the triples alone into the directory
-        if isinstance(value, Mapping) and "path" in value and order.is_file():
-            value = {"labels": str(order), **value}
-        return value
+        for name, value in modalities.items():
+            if isinstance(value, str | pathlib.Path):
+                modalities[name] = value = {"path": str(value)}
+            # somebody may have put the triples alone into the directory
+            if isinstance(value, Mapping) and "path" in value and order.is_file():
+                modalities[name] = {"labels": str(order), **value}
+        return modalities
 
     # docstr-coverage: inherited
     def _load(self) -> None:
         super()._load()
+        assert self._training is not None
         if self.modalities:
-            assert self._training is not None
             attach_modalities(self._training, self.modalities)
+
+
+def _warn_of_published(metadata: Mapping[str, Any] | None) -> None:
+    if (metadata or {}).get(_VALIDATION) == "published":
+        logger.warning(
+            "The published validation split of DB15K overlaps with its training triples (6,584 of 7,481) and test "
+            "triples (824): do not select models on it. Use validation='held-out' for that."
+        )
 
 
 @parse_docdata
@@ -147,7 +123,7 @@ class DB15K(MultimodalDataset):
         triples: 89040
     """
 
-    source_url = github_raw(_REPOSITORY, _COMMIT, "benchmarks/DB15K")
+    source_url = f"{_SOURCE}/DB15K"
     sha256 = {
         "train.txt": "b9682bf636f31fcf985e31f8d112d194aa7234b168b74db46c07f44e3eabdbec",
         "valid.txt": "24809ceac613ffc38cb6e92c812beb999027c50110ba51e851fc08f4e0b7de70",
@@ -156,80 +132,39 @@ class DB15K(MultimodalDataset):
         "relations.txt": "a377098daf1700411eb651f363999b145479ed710d1d919b4e38bfc4ae707632",
     }
 
+    metadata: Mapping[str, Any]
     #: The share of the training triples that is held out
     held_out_ratio: float = 0.1
 
     def __init__(
-        self,
-        *,
-        validation: DB15KValidation = "held-out",
-        random_state: int = 0,
-        textual: Any = None,
-        visual: Any = None,
-        numeric: Any = None,
-        cache_root: str | pathlib.Path | None = None,
-        force: bool = False,
-        eager: bool = False,
-        create_inverse_triples: bool = False,
-        source_url: str | None = None,
-        download_kwargs: Mapping[str, Any] | None = None,
+        self, *, validation: Literal["held-out", "published"] = "held-out", random_state: int = 0, **kwargs: Any
     ) -> None:
         """Initialize the data set.
 
         :param validation: Where the validation triples come from: ``"held-out"`` takes a tenth of the training triples,
             ``"published"`` is the published split, which overlaps with training and test triples.
         :param random_state: The seed of the choice of held-out triples.
-        :param textual: The features of texts, cf. :class:`MultimodalDataset`.
-        :param visual: The features of images.
-        :param numeric: The features of numbers.
-        :param cache_root: An optional directory for the decoded files, cf. :class:`DecodedDataset`.
-        :param force: If true, download and decode again.
-        :param eager: Should the data be loaded eagerly? Defaults to false.
-        :param create_inverse_triples: Should inverse triples be created? Defaults to false.
-        :param source_url: The address of a folder with copies of the published files.
-        :param download_kwargs: Keyword arguments to pass to :func:`pystow.utils.download`.
+        :param kwargs: Keyword arguments to pass to :class:`MultimodalDataset`.
 
-        :raises ValueError: if ``validation`` is neither of these.
+        :raises ValueError: if ``validation`` is neither of these, or ``random_state`` no whole number of at least 0.
         """
-        if validation not in get_args(DB15KValidation):
-            raise ValueError(f"validation={validation!r} is unknown: choose one of {list(get_args(DB15KValidation))}.")
-        if validation == "published":
-            self._warn_of_published_validation()
-        self.validation_source = validation
-        self.random_state = random_state
         # PyKEEN writes this into its cache of data sets, from where it comes back without this constructor
-        self.metadata = {_VALIDATION: validation}
-        super().__init__(
-            textual=textual,
-            visual=visual,
-            numeric=numeric,
-            cache_root=cache_root,
-            force=force,
-            eager=eager,
-            create_inverse_triples=create_inverse_triples,
-            source_url=source_url,
-            download_kwargs=download_kwargs,
-        )
-
-    @staticmethod
-    def _warn_of_published_validation() -> None:
-        logger.warning(
-            "The published validation split of DB15K overlaps with its training triples (6,584 of 7,481) and test "
-            "triples (824): do not select models on it. Use validation='held-out' for that."
-        )
+        self.metadata = {_VALIDATION: validate_choice("validation", validation, ("held-out", "published"))}
+        self.random_state = validate_at_least("random_state", random_state, 0)
+        _warn_of_published(self.metadata)
+        super().__init__(**kwargs)
 
     # docstr-coverage: inherited
     @classmethod
     def from_directory_binary(cls, path: str | pathlib.Path) -> Dataset:  # noqa: D102
         dataset = super().from_directory_binary(path)
-        if (dataset.metadata or {}).get(_VALIDATION) == "published":
-            cls._warn_of_published_validation()
+        _warn_of_published(dataset.metadata)
         return dataset
 
     # docstr-coverage: inherited
     def _load(self) -> None:
         super()._load()
-        if self.validation_source == "held-out":
+        if self.metadata[_VALIDATION] == "held-out":
             # the test triples were mapped with the entities of all training triples, and a split keeps the mapping
             assert self._training is not None
             self._training, self._validation = self._training.split(
@@ -238,7 +173,7 @@ class DB15K(MultimodalDataset):
 
     # docstr-coverage: inherited
     def _load_validation(self) -> None:
-        if self.validation_source == "published":
+        if self.metadata[_VALIDATION] == "published":
             super()._load_validation()
 
 
@@ -265,7 +200,7 @@ class MKGW(MultimodalDataset):
         triples: 42106
     """
 
-    source_url = github_raw(_REPOSITORY, _COMMIT, "benchmarks/MKG-W")
+    source_url = f"{_SOURCE}/MKG-W"
     sha256 = {
         "train.txt": "dcb800003ec7438b1ff458da31140a211056bf5b6168c2973e9f25f3a2eaf86d",
         "valid.txt": "086ac994b4719186da38ab457c3ed13bd41060e25a0801f0164f8912953067b6",
@@ -298,7 +233,7 @@ class MKGY(MultimodalDataset):
         triples: 25850
     """
 
-    source_url = github_raw(_REPOSITORY, _COMMIT, "benchmarks/MKG-Y")
+    source_url = f"{_SOURCE}/MKG-Y"
     sha256 = {
         "train.txt": "400d4db97399dc7192adfdd3c16178b2ef55561e12f67f8846a55ed73d3f1dec",
         "valid.txt": "b057427fe171c6b2789e0def88c788809462ed8e4a9d3d93e00415818bc91b21",

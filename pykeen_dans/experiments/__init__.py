@@ -2,8 +2,7 @@
 
 Each file is a complete experiment, ``pykeen experiments run umls-complex.json -d OUT`` runs it. Its hyper-parameters
 were chosen on validation triples for uniform negatives, and the generated ones use them unchanged; :func:`with_sampler`
-swaps one for the other, and leaves all else as it is. The files are written by ``benchmarks/make_recipes.py``, never
-by hand.
+swaps one for the other, and leaves all else as it is. The files are written by ``benchmarks/run.py tune``.
 
 >>> from pykeen_dans.experiments import load_recipe, with_sampler
 >>> recipe = with_sampler(load_recipe("umls-complex"), "basic", num_negatives=16)
@@ -92,18 +91,18 @@ def with_sampler(
     """
     result: dict[str, Any] = copy.deepcopy(dict(recipe))
     pipeline: dict[str, Any] = result["pipeline"]
-    options = pipeline.get("negative_sampler_kwargs") or {}
-    pipeline["negative_sampler"] = sampler
-    pipeline["negative_sampler_kwargs"] = {key: options[key] for key in _COMMON if key in options}
+    given = pipeline.get("negative_sampler_kwargs") or {}
+    options = {key: given[key] for key in _COMMON if key in given}
+    pipeline.update(negative_sampler=sampler, negative_sampler_kwargs=options)
     training: dict[str, Any] = pipeline["training_kwargs"]
-    training.pop("callbacks", None)
-    training.pop("callbacks_kwargs", None)
+    for key in ("callbacks", "callbacks_kwargs"):
+        training.pop(key, None)
     if callback is not None:
         training["callbacks"] = callback
     if num_negatives is None:
         num_negatives = result.get("metadata", {}).get("num_negatives")
     if num_negatives is not None:
-        pipeline["negative_sampler_kwargs"]["num_negs_per_pos"] = validate_at_least("num_negatives", num_negatives, 1)
+        options["num_negs_per_pos"] = validate_at_least("num_negatives", num_negatives, 1)
     if epochs is not None:
         training["num_epochs"] = validate_at_least("epochs", epochs, 1)
     if seed is not None:

@@ -16,7 +16,8 @@ from class_resolver import HintOrType
 from pykeen.typing import FloatTensor
 from torch import nn
 
-from ..graph import Difficulty, Graph, QueryBatch, difficulty_resolver
+from ..graph import Graph, QueryBatch
+from ..graph.difficulty import Difficulty, difficulty_resolver
 from ..space.entity_space import EntitySpace
 from ..utils.budget import Budget
 from ..utils.validation import (

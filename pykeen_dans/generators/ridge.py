@@ -11,7 +11,7 @@ from typing import Any
 
 from class_resolver import HintOrType
 
-from ..graph import Difficulty
+from ..graph.difficulty import Difficulty
 from .base import generator_resolver
 from .diffusion import DiffusionGenerator
 

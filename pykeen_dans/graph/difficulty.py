@@ -8,27 +8,25 @@ of it there is. Here, an entity is difficult if the reference embedding ranks it
 
 from __future__ import annotations
 
-import dataclasses
 import logging
+import warnings
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 import torch
 from class_resolver import ClassResolver
-from pykeen.typing import BoolTensor, FloatTensor, LongTensor, MappedTriples
-from torch import nn
+from pykeen.typing import FloatTensor
 from torch.nn import functional
 
-from ..utils.randomness import reproducible
+from ..utils.randomness import one_thread
 from ..utils.storage import cached_tensors, content_key
-from ..utils.validation import (
-    validate_at_least,
-    validate_choice,
-    validate_non_negative,
-    validate_positive,
-    validate_share,
-)
-from .reference import REFERENCE_KINDS, ReferenceEmbedding, reference_embedding
+from ..utils.validation import validate_at_least, validate_non_negative, validate_share
+from .queries import TAIL, QueryIndex
+from .reference import ReferenceEmbedding
 from .structural import structural_features
+
+if TYPE_CHECKING:
+    from .graph import Graph
 
 __all__ = [
     "ConstantDifficulty",
@@ -43,37 +41,27 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 #: Changes when the same arguments are to give other difficulties, so that files of older versions are not used
-_VERSION = 1
+_VERSION = 2
 
 #: The difficulty lies between this and one minus this
 _EDGE = 1e-3
-#: The number of entities against which a triple is ranked
+#: The number of entities against which an answer is ranked
 _POOL = 500
-#: The largest number of triples that are ranked; of more, a random sample is
-_MAX_RANKED = 200_000
+#: The largest number of answers that are ranked; of more, a random sample is
+_MAX_RANKED = 400_000
 _CHUNK = 1024
-#: The largest number of updates of the MLP, by which large graphs get fewer epochs
-_MAX_UPDATES = 3000
+#: The MLP learns from this many entities at once, and so many times
+_BATCH_SIZE, _NUM_UPDATES = 1024, 200
 
 
 class Difficulty(ABC):
     """How hard entities are to embed."""
 
     @abstractmethod
-    def __call__(
-        self,
-        *,
-        mapped_triples: MappedTriples,
-        num_entities: int,
-        num_relations: int,
-        seed: int = 0,
-    ) -> FloatTensor:
+    def __call__(self, *, graph: Graph) -> FloatTensor:
         """Tell the difficulty of all entities.
 
-        :param mapped_triples: shape: (num_triples, 3) the training triples
-        :param num_entities: the number of entities
-        :param num_relations: the number of relations, inverse ones included
-        :param seed: the seed of whatever is random in it
+        :param graph: the graph, of which only what is needed is made
 
         :returns: shape: (num_entities,) in (0, 1)
         """
@@ -83,6 +71,8 @@ class ConstantDifficulty(Difficulty):
     """The same difficulty for all entities: the paper's ablation "w/o DAM".
 
     :param value: the difficulty, in (0, 1)
+
+    :raises ValueError: if it is not
     """
 
     def __init__(self, *, value: float = 0.5) -> None:
@@ -91,165 +81,92 @@ class ConstantDifficulty(Difficulty):
             raise ValueError(f"value={value!r} is not inside of (0, 1); choose e.g. 0.5.")
         self.value: float = value
 
-    def __call__(  # noqa: D102
-        self, *, mapped_triples: MappedTriples, num_entities: int, num_relations: int, seed: int = 0
-    ) -> FloatTensor:
-        return torch.full((num_entities,), float(self.value))
+    def __call__(self, *, graph: Graph) -> FloatTensor:  # noqa: D102
+        return torch.full((graph.num_entities,), float(self.value))
 
 
 class DegreeDifficulty(Difficulty):
-    """The fewer triples an entity has, the more difficult it is; nothing is trained."""
+    """The fewer triples an entity has, the more difficult it is (our choice); nothing is trained."""
 
-    def __call__(  # noqa: D102
-        self, *, mapped_triples: MappedTriples, num_entities: int, num_relations: int, seed: int = 0
-    ) -> FloatTensor:
-        degree = torch.bincount(mapped_triples.cpu().long()[:, [0, 2]].reshape(-1), minlength=num_entities)
+    def __call__(self, *, graph: Graph) -> FloatTensor:  # noqa: D102
+        degree = torch.bincount(graph.mapped_triples[:, [0, 2]].reshape(-1), minlength=graph.num_entities)
         return (1.0 - rank_normalise(degree)).float().clamp(min=_EDGE, max=1.0 - _EDGE)
 
 
 class LearnedDifficulty(Difficulty):
     """An MLP over structural features and the reference embedding, which learns how badly an entity's triples rank.
 
-    :param reference: the kind of the reference embedding, whose vectors are the semantic features, and by which
-        triples are ranked: ``transe``, or ``random`` for none that was trained
-    :param dim: its dimension
-    :param num_epochs: its number of epochs, by default chosen by the size of the graph
-    :param hidden_dim: the width of the MLP, by default 64 for less than 10 000 entities, and 128 else
-    :param dropout: its dropout
-    :param learning_rate: the learning rate of Adam
-    :param max_epochs: the largest number of epochs of the MLP, which ends when held-out entities get no better, and
-        after about 3 000 updates
+    The semantic features are the graph's own reference embedding, by which its triples are ranked, too. The MLP is
+    scikit-learn's, with one hidden layer and much weight decay; it learns the logit of the rank among all entities.
+
+    :param hidden_dim: the width of the MLP
+    :param weight_decay: its weight decay. With the default, the rank correlation with what is observed of entities that
+        it has not seen is .79 on UMLS, .41 on Kinships and .56 on CoDEx-S (with early stopping: .78, .25 and .51).
     :param shrinkage: with so many triples, an entity's own count as much as the mean of all triples
-    :param use_tqdm: whether to show a progress bar while the reference embedding is trained
+    :param seed: the seed, not negative
+
+    :raises ValueError: if an argument is invalid
     """
 
     def __init__(
-        self,
-        *,
-        reference: str = "transe",
-        dim: int = 64,
-        num_epochs: int | None = None,
-        hidden_dim: int | None = None,
-        dropout: float = 0.1,
-        learning_rate: float = 1e-3,
-        max_epochs: int = 300,
-        shrinkage: float = 5.0,
-        use_tqdm: bool = True,
+        self, *, hidden_dim: int = 64, weight_decay: float = 1.0, shrinkage: float = 5.0, seed: int = 0
     ) -> None:
         """Initialise the difficulty; nothing is trained yet."""
-        self.reference: str = validate_choice("reference", reference, REFERENCE_KINDS)
-        self.dim: int = validate_at_least("dim", dim, 1)
-        self.num_epochs = None if num_epochs is None else validate_at_least("num_epochs", num_epochs, 1)
-        self.hidden_dim = None if hidden_dim is None else validate_at_least("hidden_dim", hidden_dim, 1)
-        self.dropout: float = validate_share("dropout", dropout)
-        self.learning_rate: float = validate_positive("learning_rate", learning_rate)
-        self.max_epochs: int = validate_at_least("max_epochs", max_epochs, 1)
+        self.hidden_dim: int = validate_at_least("hidden_dim", hidden_dim, 1)
+        self.weight_decay: float = validate_non_negative("weight_decay", weight_decay)
         self.shrinkage: float = validate_non_negative("shrinkage", shrinkage)
-        self.use_tqdm = use_tqdm
+        self.seed: int = validate_at_least("seed", seed, 0)
 
-    def __call__(  # noqa: D102
-        self, *, mapped_triples: MappedTriples, num_entities: int, num_relations: int, seed: int = 0
-    ) -> FloatTensor:
-        triples = mapped_triples.detach().cpu().long()
-        if len(triples) == 0 or num_entities < 2:
-            logger.info("There is nothing to learn difficulty from; it is 0.5 for all %d entities.", num_entities)
-            return torch.full((num_entities,), 0.5)
-        config = {name: value for name, value in vars(self).items() if name != "use_tqdm"}
+    def __call__(self, *, graph: Graph) -> FloatTensor:  # noqa: D102
+        if len(graph.mapped_triples) == 0 or graph.num_entities < 2:
+            logger.info("There is nothing to learn difficulty from; it is 0.5 for all %d entities.", graph.num_entities)
+            return torch.full((graph.num_entities,), 0.5)
         key = content_key(
-            triples=triples, sizes=[num_entities, num_relations], config=config, seed=seed, version=_VERSION
+            triples=graph.mapped_triples,
+            entities=graph.reference.entities,
+            relations=graph.reference.relations,
+            sides=graph.sides,
+            config=vars(self),
+            version=_VERSION,
         )
+        shapes = {"difficulty": (graph.num_entities,)}
+        return cached_tensors("difficulty", key, lambda: {"difficulty": self._learn(graph)}, shapes=shapes)[
+            "difficulty"
+        ]
 
-        def make() -> dict[str, FloatTensor]:
-            reference = reference_embedding(
-                mapped_triples=triples,
-                num_entities=num_entities,
-                num_relations=num_relations,
-                kind=self.reference,
-                dim=self.dim,
-                num_epochs=self.num_epochs,
-                seed=seed,
-                use_tqdm=self.use_tqdm,
-            )
-            return {"difficulty": self._learn(triples, num_entities, num_relations, reference, seed)}
+    def _learn(self, graph: Graph) -> FloatTensor:
+        # imported late, since it alone would double the time it takes to import the plugin
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.neural_network import MLPRegressor
 
-        return cached_tensors("difficulty", key, make)["difficulty"]
-
-    def _learn(
-        self,
-        triples: LongTensor,
-        num_entities: int,
-        num_relations: int,
-        reference: ReferenceEmbedding,
-        seed: int,
-    ) -> FloatTensor:
-        with reproducible(seed), torch.inference_mode(False):
+        random = torch.Generator().manual_seed(self.seed)
+        with one_thread(), torch.inference_mode(False):
             observed = observed_difficulty(
-                mapped_triples=triples, reference=reference, num_relations=num_relations, shrinkage=self.shrinkage
+                index=graph.index, reference=graph.reference, random=random, shrinkage=self.shrinkage
             )
-            features = torch.cat(
-                [
-                    functional.normalize(reference.entities, dim=-1),
-                    structural_features(triples, num_entities, num_relations),
-                ],
-                dim=-1,
+            semantic = functional.normalize(graph.reference.entities, dim=-1)
+            structural = structural_features(
+                mapped_triples=graph.mapped_triples, num_entities=graph.num_entities, num_relations=graph.num_relations
             )
-            known = observed.known.nonzero().view(-1)
-            target = rank_normalise(observed.difficulty[known]).float()
-            network = self._network(num_entities, features.shape[-1])
-            self._fit(network, features[known], target)
-            with torch.no_grad():
-                return network(features).view(-1).sigmoid().clamp(min=_EDGE, max=1.0 - _EDGE)
-
-    def _network(self, num_entities: int, num_features: int) -> nn.Module:
-        hidden_dim = self.hidden_dim or (64 if num_entities < 10_000 else 128)
-        return nn.Sequential(
-            nn.Linear(num_features, hidden_dim),
-            nn.LayerNorm(hidden_dim),
-            nn.ReLU(),
-            nn.Dropout(self.dropout),
-            nn.Linear(hidden_dim, 1),
+            features = torch.cat([semantic, structural], dim=-1).numpy()
+        (known,) = (~observed.isnan()).nonzero(as_tuple=True)
+        # no more entities than updates can reach, so that the time is bounded
+        known = known[torch.randperm(len(known), generator=random)[: _BATCH_SIZE * _NUM_UPDATES]]
+        batch_size = min(_BATCH_SIZE, len(known))
+        network = MLPRegressor(
+            hidden_layer_sizes=(self.hidden_dim,),
+            alpha=self.weight_decay,
+            learning_rate_init=0.01,
+            batch_size=batch_size,
+            max_iter=max(1, _NUM_UPDATES * batch_size // len(known)),
+            n_iter_no_change=_NUM_UPDATES,
+            random_state=self.seed,
         )
-
-    def _fit(self, network: nn.Module, features: FloatTensor, target: FloatTensor) -> None:
-        """Train on nine tenths of the entities, and keep the parameters that are best on the rest."""
-        order = torch.randperm(len(target))
-        num_held = max(1, len(target) // 10)
-        held, rest = order[:num_held], order[num_held:]
-        batch_size = max(32, min(1024, len(rest) // 8))
-        max_epochs = min(self.max_epochs, max(3, _MAX_UPDATES * batch_size // max(1, len(rest))))
-        patience = max(3, max_epochs // 10)
-        optimizer = torch.optim.Adam(network.parameters(), lr=self.learning_rate)
-        best, best_epoch, best_state = float("inf"), 0, {k: v.clone() for k, v in network.state_dict().items()}
-        for epoch in range(max_epochs):
-            network.train()
-            for batch in rest[torch.randperm(len(rest))].split(batch_size):
-                with torch.enable_grad():
-                    optimizer.zero_grad(set_to_none=True)
-                    logits = network(features[batch]).view(-1)
-                    functional.binary_cross_entropy_with_logits(logits, target[batch]).backward()
-                optimizer.step()
-            network.eval()
-            with torch.no_grad():
-                logits = network(features[held]).view(-1)
-                error = functional.binary_cross_entropy_with_logits(logits, target[held]).item()
-            if error < best:
-                best, best_epoch, best_state = error, epoch, {k: v.clone() for k, v in network.state_dict().items()}
-            elif epoch - best_epoch >= patience:
-                break
-        network.load_state_dict(best_state)
-        network.eval()
-
-
-@dataclasses.dataclass(frozen=True)
-class ObservedDifficulty:
-    """How badly the triples of entities rank.
-
-    :param difficulty: shape: (num_entities,) in [0, 1)
-    :param known: shape: (num_entities,) whether a ranked triple has the entity
-    """
-
-    difficulty: FloatTensor
-    known: BoolTensor
+        with warnings.catch_warnings():
+            # it ends by the number of updates
+            warnings.simplefilter("ignore", category=ConvergenceWarning)
+            network.fit(features[known.numpy()], rank_normalise(observed[known]).logit().float().numpy())
+        return torch.as_tensor(network.predict(features)).float().sigmoid().clamp(min=_EDGE, max=1.0 - _EDGE)
 
 
 def rank_normalise(values: torch.Tensor) -> FloatTensor:
@@ -264,83 +181,42 @@ def rank_normalise(values: torch.Tensor) -> FloatTensor:
     return ((before.double() + counts.double() / 2.0) / max(1, len(values)))[group]
 
 
-class _Pool:
-    """Random entities against which the answers of one side are ranked.
-
-    :param members: shape: (p,) different entities
-    :param keys: shape: (m,) the queries of all triples
-    :param answers: shape: (m,) their answers
-    :param num_entities: the number of entities
-    """
-
-    def __init__(self, members: LongTensor, keys: LongTensor, answers: LongTensor, num_entities: int) -> None:
-        """Sort the known answers among the members by their query."""
-        self.members = members
-        position = torch.full((num_entities,), -1, dtype=torch.long)
-        position[members] = torch.arange(len(members))
-        known = position[answers] >= 0
-        self._keys, order = keys[known].sort()
-        self._columns = position[answers[known]][order]
-
-    def known(self, keys: LongTensor) -> tuple[LongTensor, LongTensor]:
-        """Find the members that are known answers of n queries, as pairs of positions in queries and members."""
-        start = torch.searchsorted(self._keys, keys)
-        count = torch.searchsorted(self._keys, keys, right=True) - start
-        row = torch.repeat_interleave(torch.arange(len(keys)), count)
-        first = count.cumsum(dim=0) - count
-        return row, self._columns[(start - first)[row] + torch.arange(len(row))]
-
-    def hardness(
-        self, predicted: FloatTensor, answers: LongTensor, keys: LongTensor, entities: FloatTensor
-    ) -> FloatTensor:
-        """Compute ``1 - 1 / rank`` of the answers of n queries, by their distance from where they are predicted."""
-        distances = torch.cdist(predicted, entities[self.members])
-        distances[self.known(keys)] = torch.inf
-        own = (predicted - entities[answers]).norm(dim=-1, keepdim=True)
-        rank = 1 + (distances < own).sum(dim=-1)
-        return 1.0 - 1.0 / rank
-
-
 def observed_difficulty(
-    *,
-    mapped_triples: LongTensor,
-    reference: ReferenceEmbedding,
-    num_relations: int,
-    shrinkage: float = 5.0,
-) -> ObservedDifficulty:
-    """Rank triples by the reference embedding, and take the mean of each entity.
+    *, index: QueryIndex, reference: ReferenceEmbedding, random: torch.Generator, shrinkage: float = 5.0
+) -> FloatTensor:
+    """Rank the answers of queries by the reference embedding, and take the mean of each entity (our choice).
 
-    Both sides of a triple are ranked against the same random entities, 500 or all if less, without the other known
-    answers. The hardness of a triple is the mean of ``1 - 1 / rank`` of both sides. That of an entity is the mean over
-    its triples and ``shrinkage`` triples of mean hardness, so that an entity with few triples is close to the mean. Of
-    more than 200 000 triples, a random sample is ranked. It draws from torch's global generator.
+    Answers are ranked against the same random entities, 500 or all if less, without the other known answers. The
+    hardness of an answer is ``1 - 1 / rank``. That of an entity is the mean over the queries that keep or answer with
+    it, and ``shrinkage`` times the mean of all, so that an entity with few triples is close to the mean. Of more than
+    400 000 answers, a random sample is ranked.
 
-    :param mapped_triples: shape: (num_triples, 3) at least one triple
+    :param index: the queries with their answers
     :param reference: the reference embedding
-    :param num_relations: the number of relations
-    :param shrinkage: the number of triples of mean hardness that each entity has in addition
+    :param random: the source of randomness
+    :param shrinkage: the weight of the mean of all
 
-    :returns: the difficulties, and for which entities they are known
+    :returns: shape: (num_entities,) float64 in [0, 1), NaN for an entity that occurs in no query that was ranked
     """
-    entities, relations = reference.entities, reference.relations
-    num_entities = entities.shape[0]
-    members = torch.randperm(num_entities)[:_POOL]
-    heads, relation, tails = mapped_triples.unbind(dim=-1)
-    sample = torch.randperm(len(mapped_triples))[:_MAX_RANKED]
-    hardness = torch.zeros(len(sample))
-    for kept, answers, sign in ((heads, tails, 1.0), (tails, heads, -1.0)):
-        keys = kept * num_relations + relation
-        pool = _Pool(members, keys, answers, num_entities)
-        for rows in torch.arange(len(sample)).split(_CHUNK):
-            chosen = sample[rows]
-            predicted = entities[kept[chosen]] + sign * relations[relation[chosen]]
-            hardness[rows] += 0.5 * pool.hardness(predicted, answers[chosen], keys[chosen], entities)
-    ends = mapped_triples[sample][:, [0, 2]].reshape(-1)
-    total = torch.bincount(ends, weights=hardness.repeat_interleave(2).double(), minlength=num_entities)
-    count = torch.bincount(ends, minlength=num_entities)
-    mean = hardness.double().mean()
-    shrunk = (total + shrinkage * mean) / (count + shrinkage).clamp(min=torch.finfo(torch.float64).tiny)
-    return ObservedDifficulty(difficulty=torch.where(count > 0, shrunk, mean), known=count > 0)
+    vectors, num_entities = reference.entities, index.num_entities
+    pool = torch.randperm(num_entities, generator=random)[:_POOL]
+    sample = torch.randperm(len(index.answers), generator=random)[:_MAX_RANKED]
+    total, count = torch.zeros(2, num_entities, dtype=torch.double)
+    # in their order, so that the answers of a query are ranked together
+    for positions in sample.sort().values.split(_CHUNK):
+        queries, answers = index.positives(positions)
+        sign = torch.where(queries.sides == TAIL, 1.0, -1.0)[:, None]
+        predicted = vectors[queries.kept] + sign * reference.relations[queries.relations]
+        distances = torch.cdist(predicted, vectors[pool])
+        rows, query = queries.rows.unique_consecutive(return_inverse=True)
+        distances[index.known(rows, pool)[query]] = torch.inf
+        own = (predicted - vectors[answers]).norm(dim=-1, keepdim=True)
+        rank = 1 + (distances < own).sum(dim=-1)
+        ends, hardness = torch.cat([queries.kept, answers]), (1.0 - 1.0 / rank.double()).repeat(2)
+        total.index_add_(0, ends, hardness)
+        count.index_add_(0, ends, torch.ones_like(hardness))
+    shrunk = (total + shrinkage * total.sum() / count.sum()) / (count + shrinkage)
+    return torch.where(count > 0, shrunk, torch.nan)
 
 
 #: A resolver for difficulties

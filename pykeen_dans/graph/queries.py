@@ -177,6 +177,16 @@ class QueryIndex:
         choice = (torch.rand(rows.shape, generator=generator) * count).long().clamp_(max=count - 1)
         return self.answers[self.offsets[rows] + choice].long()
 
+    def positives(self, positions: LongTensor) -> tuple[QueryBatch, LongTensor]:
+        """Spell out some pairs of a query and one of its answers.
+
+        :param positions: shape: (n,) positions in :attr:`answers`
+
+        :returns: the queries, and shape: (n,) their answers
+        """
+        rows = torch.searchsorted(self.offsets, positions, right=True) - 1
+        return self.select(rows), self.answers[positions].long()
+
     def known(self, rows: LongTensor, entities: LongTensor) -> BoolTensor:
         """Tell which candidates are known answers.
 

@@ -60,7 +60,7 @@ class EntityTypes:
         num_types = min(num_types or default_num_types(num_entities), num_entities)
         algorithm = MiniBatchKMeans if num_entities > _MINI_BATCH_FROM else KMeans
         model = algorithm(n_clusters=num_types, n_init=3, random_state=seed)
-        labels = torch.as_tensor(model.fit_predict(vectors.double().cpu().numpy()), dtype=torch.long)
+        labels = torch.as_tensor(model.fit_predict(vectors.float().cpu().numpy()), dtype=torch.long)
         return cls(labels=labels, num_types=num_types)
 
     def centroids(self, vectors: FloatTensor) -> FloatTensor:

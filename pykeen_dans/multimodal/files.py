@@ -1,259 +1,256 @@
-"""Reading features, texts and lists of labels from files.
+"""Reading features, texts and labels, from files or from what is in memory already.
 
 Nothing in here runs code of a file: pickles are read with ``weights_only`` (PyTorch) or not at all (numpy).
 """
 
 from __future__ import annotations
 
-import bz2
 import csv
-import dataclasses
-import gzip
+import functools
 import lzma
+import numbers
+import os
 import pathlib
 import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import IO, Any
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
+from pykeen.typing import FloatTensor
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
+from ..space.entity_space import real_view
+
 __all__ = [
-    "Rows",
     "read_features",
-    "read_labels",
     "read_texts",
 ]
 
-#: How a plain or compressed text file is opened
-_OPEN: Mapping[str, Callable[..., IO[str]]] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
-
-#: What separates the columns of a table
-_SEPARATORS = {".tsv": "\t", ".csv": ","}
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Rows:
-    """What a file holds, before it is aligned with the entities of a graph.
-
-    :param features: shape: (num_rows, ...) the features
-    :param labels: the label of each row, or None where the rows are in the order of ids
-    """
-
-    features: Tensor
-    labels: Sequence[str] | None = None
+#: What readers raise of files that are damaged, of another format, or hold more than numbers
+_DAMAGE = (
+    *(ValueError, OSError, EOFError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError),
+    *(AssertionError, ImportError, MemoryError, SyntaxError, struct.error, zlib.error, lzma.LZMAError),
+    *(zipfile.BadZipFile, tokenize.TokenError, pickle.UnpicklingError, SafetensorError),
+)
+#: What pandas decompresses on the way
+_COMPRESSED = (".xz", ".gz", ".bz2")
 
 
-def _existing(name: str, path: str | pathlib.Path) -> pathlib.Path:
-    """Check that a file exists.
-
-    :raises ValueError: if it does not
-    """
-    path = pathlib.Path(path).expanduser()
-    if not path.is_file():
-        raise ValueError(f"{name}={str(path)!r} is no file (looked from {pathlib.Path.cwd()}); check the path.")
-    return path
+def _array(path: pathlib.Path) -> Any:
+    loaded: Any = np.load(path, allow_pickle=False)
+    if isinstance(loaded, np.ndarray):
+        return loaded
+    with loaded:
+        return dict(loaded)
 
 
-def _read_lines(path: pathlib.Path) -> Iterator[str]:
-    """Iterate over the non-empty lines of a plain or compressed UTF-8 file, which only line feeds end."""
-    with _OPEN.get(path.suffix, open)(path, "rt", encoding="utf-8", newline="\n") as file:
-        for line in file:
-            if line := line.rstrip("\r\n"):
-                yield line
+def _csv(path: pathlib.Path, *, sep: str, **kwargs: Any) -> pd.DataFrame:
+    """Read text whose columns are numbered, and in which no label such as NA stands for a missing value."""
+    # labels may hold quotation marks, which mean something in comma-separated files only
+    options = {"quoting": csv.QUOTE_MINIMAL if sep == "," else csv.QUOTE_NONE, "header": None, "dtype": str, **kwargs}
+    return pd.read_csv(path, sep=sep, na_filter=False, encoding="utf-8-sig", low_memory=False, **options)
 
 
-def _kind(path: pathlib.Path) -> str:
+def _lines(path: pathlib.Path) -> pd.Series:
+    # no text has this separator
+    return _csv(path, sep="\x1f")[0]
+
+
+def _table(path: pathlib.Path, *, sep: str) -> pd.DataFrame:
+    first = _csv(path, sep=sep, nrows=2).iloc[0]
+    values = pd.to_numeric(first[1:].str.lower().replace(["nan", ""], "0"), errors="coerce")
+    header = 0 if first[0] == "" or values.isna().all() else None
+    return _csv(path, sep=sep, header=header, names=range(len(first)), dtype={0: str}).set_index(0)
+
+
+def _text_table(path: pathlib.Path) -> pd.DataFrame:
+    kind = _kind(path)
+    if kind == ".parquet":
+        return _parquet(path)
+    # the number of texts may differ between lines
+    table = _csv(path, sep=",") if kind == ".csv" else _lines(path).str.split("\t", expand=True).fillna("")
+    if table.iat[0, 0] == "":
+        # the header of pandas, whose index has no name
+        table = table[1:]
+        if table.shape[1] > 2 and table[0].to_list() == [str(row) for row in range(len(table))]:
+            raise ValueError("the first column numbers the lines, leave it out: to_csv(path, index=False)")
+    if table.shape[1] == 1:
+        raise ValueError(f"there are labels alone, e.g. {table.iat[0, 0]!r:.60}")
+    return table.set_index(0)
+
+
+def _parquet(path: pathlib.Path) -> pd.DataFrame:
+    table = pd.read_parquet(path)
+    return table.set_index(table.columns[0]) if isinstance(table.index, pd.RangeIndex) else table
+
+
+_NUMPY = (
+    _array,
+    "it is damaged, or not readable without running code that it holds: save numbers and strings instead of objects, "
+    "by numpy.save(path, array) or numpy.savez(path, features=array, labels=numpy.array(labels, dtype=str))",
+)
+_TORCH = (
+    functools.partial(torch.load, map_location="cpu", weights_only=True),
+    "with weights_only=True: it is damaged, or holds more than tensors, which could run any code; save the tensor "
+    "alone, by torch.save(tensor, path)",
+)
+_UTF8 = f"save it as UTF-8, plain or compressed ({', '.join(_COMPRESSED)}), "
+_NUMBERS = _UTF8 + "each line with a label and as many numbers as the others"
+_TEXTS = _UTF8 + "each line with a label and its text, separated by a tab, or in .csv by a comma and quoted"
+#: For each suffix, what reads it, and what to do where that fails
+_READERS: Mapping[str, tuple[Callable[[pathlib.Path], Any], str]] = {
+    ".npy": _NUMPY,
+    ".npz": _NUMPY,
+    ".pt": _TORCH,
+    ".pth": _TORCH,
+    ".safetensors": (load_file, "save it by safetensors.torch.save_file({'features': tensor}, path)"),
+    ".csv": (functools.partial(_table, sep=","), _NUMBERS),
+    ".tsv": (functools.partial(_table, sep="\t"), _NUMBERS),
+    ".parquet": (_parquet, "save it again, or as .npz; parquet files need pyarrow: pip install pyarrow"),
+}
+
+
+def _kind(path: Any) -> str:
     """Tell the kind of a file by its suffix, that of the inner file where it is compressed."""
-    return pathlib.PurePath(path.stem if path.suffix in _OPEN else path).suffix.lower()
+    pure = pathlib.PurePath(path)
+    return pathlib.PurePath(pure.stem if pure.suffix in _COMPRESSED else pure).suffix.lower()
 
 
-def read_labels(name: str, path: str | pathlib.Path) -> list[str]:
-    """Read a list of labels, one in each line.
-
-    :param name: the argument's name, for errors
-    :param path: the file, plain or compressed (``.xz``, ``.gz``, ``.bz2``)
-
-    :returns: the labels
-
-    :raises ValueError: if there is no such file
-    """
-    return list(_read_lines(_existing(name, path)))
-
-
-def read_texts(name: str, path: str | pathlib.Path) -> dict[str, str]:
-    """Read a table of texts: a label, and one or more texts of its entity, which are joined.
-
-    :param name: the argument's name, for errors
-    :param path: the tab-separated file, without a header, plain or compressed (``.xz``, ``.gz``, ``.bz2``)
-
-    :returns: the text of each label, which may be empty
-
-    :raises ValueError: if there is no such file, or a label occurs twice
-    """
-    texts: dict[str, str] = {}
-    twice = []
-    for line in _read_lines(_existing(name, path)):
-        label, *columns = line.split("\t")
-        if label in texts:
-            twice.append(label)
-        texts[label] = ". ".join(column.strip() for column in columns if column.strip())
-    if twice:
-        raise ValueError(
-            f"{name}={str(path)!r} has {len(twice)} labels more than once, e.g. {twice[:5]}; join their lines into one."
-        )
-    return texts
+def _read(name: str, path: Any, reader: Callable[[pathlib.Path], Any], remedy: str) -> Any:
+    """Read a file; whatever goes wrong becomes an error with the remedy."""
+    file = pathlib.Path(os.path.expanduser(path))
+    if not file.is_file():
+        raise ValueError(f"{name} is no file (looked from {pathlib.Path.cwd()}); check the path.")
+    try:
+        return reader(file)
+    except _DAMAGE as error:
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0][:200]
+        raise ValueError(f"{name} cannot be read ({reason}); {remedy}.") from error
 
 
-def read_features(name: str, path: str | pathlib.Path) -> Rows:
-    """Read features from a file, whose suffix tells the format.
+def _read_labels(name: str, labels: Any) -> list[str]:
+    if isinstance(labels, str | os.PathLike):
+        name = f"{name}['labels']={str(labels)!r}"
+        labels = _read(name, labels, _lines, _UTF8 + "one label in each line")
+    values = labels.tolist() if hasattr(labels, "tolist") else labels
+    values = values if isinstance(values, list | tuple) else [values]
+    if wrong := [label for label in values if not isinstance(label, str | numbers.Integral)]:
+        raise ValueError(f"{name} has {wrong[0]!r:.60} among its labels; give a list of strings.")
+    return [str(label) for label in values]
+
+
+def read_features(name: str, value: Any, *, labels: Any = None) -> tuple[str, FloatTensor, list[str] | None]:
+    """Read features from a file, whose suffix tells the format, or from memory.
 
     ============================ =======================================================================================
     suffix                       content
     ============================ =======================================================================================
     ``.npy``                     an array, rows in the order of ids
-    ``.npz``                     an array ``features``, and optionally an array ``labels`` of strings
+    ``.npz``                     an array ``features``, or only one, and optionally an array ``labels`` of strings
     ``.pt``, ``.pth``            a tensor, or a mapping with a tensor ``features`` and optionally a list ``labels``
-    ``.safetensors``             a tensor ``features``, or only one tensor
+    ``.safetensors``             a tensor ``features``, or only one
     ``.csv``, ``.tsv``           a label and numbers in each line, with or without a header; may be compressed
-    ``.parquet``                 the same; needs ``pyarrow``
+    ``.parquet``                 the same; labels are the index, or the first column
     ============================ =======================================================================================
 
     :param name: the argument's name, for errors
-    :param path: the file
+    :param value: the path; or a tensor, an array or nested list, shape: (num_rows, dim) or (num_rows,), complex numbers
+        in their real view; or a pandas table, whose index are the labels unless it is the default one
+    :param labels: the labels of rows that bring none along, in a list, or in the lines of a file
 
-    :returns: its rows
+    :returns: what errors call it, a copy of the features, shape: (num_rows, dim) float32, and the label of each row, or
+        None where the rows are in the order of ids
 
-    :raises ValueError: if there is no such file, it is not readable, or its suffix is not known
+    :raises ValueError: if there is no such file, it is damaged, its suffix is not known, or it holds anything else but
+        a matrix of finite numbers, or not as many labels as rows
     """
-    path = _existing(name, path)
-    kind = _kind(path)
-    readers: Mapping[str, Callable[[str, pathlib.Path], Rows]] = {
-        ".npy": _read_numpy,
-        ".npz": _read_numpy,
-        ".pt": _read_torch,
-        ".pth": _read_torch,
-        ".safetensors": _read_safetensors,
-        ".csv": _read_table,
-        ".tsv": _read_table,
-        ".parquet": _read_parquet,
-    }
-    if kind not in readers:
+    own, argument = None, name
+    if isinstance(value, str | os.PathLike):
+        name, kind = f"{name}['path']={str(value)!r}", _kind(value)
+        if kind not in _READERS:
+            raise ValueError(
+                f"{name} has an unknown suffix; choose one of {', '.join(_READERS)}, or give texts as {{'text': path}}."
+            )
+        value = _read(name, value, *_READERS[kind])
+    if isinstance(value, Mapping):
+        own = value.get("labels")
+        if "features" not in value and len(value) != 1:
+            raise ValueError(f"{name} has no 'features', but {sorted(map(str, value))}; save them by this name.")
+        value = value["features"] if "features" in value else next(iter(value.values()))
+    if isinstance(value, pd.Series | pd.DataFrame):
+        default = isinstance(value.index, pd.RangeIndex) and value.index.equals(pd.RangeIndex(len(value)))
+        own, value = None if default else value.index, value.to_numpy()
+    try:
+        if not isinstance(value, Tensor):
+            value = torch.from_numpy(np.array(value, np.complex64 if np.iscomplexobj(value) else np.float32))
+        if value.layout != torch.strided:
+            # a file may hold one with positions outside of it
+            raise TypeError("it is sparse: use tensor.to_dense()")
+        features = value.detach().cpu().clone()
+    except (ValueError, TypeError, RuntimeError) as error:
         raise ValueError(
-            f"{name}={str(path)!r} has an unknown suffix; choose one of {', '.join(readers)}, or give texts as "
-            f"{{'text': {str(path)!r}}}."
+            f"{name} holds a {type(value).__name__} that does not make a matrix of numbers ({error}); give one path, a "
+            f"tensor, rows of equal length, or a table of a label and numbers in each row (from pandas with labels as "
+            f"index, or by to_csv(path, index=False)). Texts go by {{'text': path}}."
+        ) from error
+    if features.ndim not in (1, 2) or features.numel() == 0:
+        raise ValueError(f"{name} has the shape {tuple(features.shape)}; give a matrix with one row for each entity.")
+    features = real_view(features)
+    if num_bad := int((~torch.isfinite(features)).any(dim=-1).sum()):
+        raise ValueError(
+            f"{name} has NaN or infinite values in {num_bad} of {len(features)} rows; leave these rows out, or fill "
+            f"them with zeros."
         )
-    return readers[kind](name, path)
+    if own is not None:
+        labels = _read_labels(name, own)
+    elif labels is not None:
+        labels = _read_labels(argument, labels)
+    if labels is not None and len(labels) != len(features):
+        raise ValueError(f"{name} has {len(features)} rows and {len(labels)} labels; give one label for each row.")
+    return name, features, labels
 
 
-def _read_numpy(name: str, path: pathlib.Path) -> Rows:
-    try:
-        loaded: Any = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return Rows(_numbers(name, path, loaded))
-        with loaded:
-            content = {key: loaded[key] for key in loaded.files}
-    except (ValueError, EOFError, OSError) as error:
+def read_texts(name: str, value: Any) -> tuple[str, list[str], list[str]]:
+    """Read texts from a table in a file, or from memory.
+
+    A table has a label in each row, and one or more texts of its entity, which are joined.
+
+    :param name: the argument's name, for errors
+    :param value: the path of a table without a header, plain or compressed: ``.csv`` with commas and quotation marks,
+        ``.parquet``, any other one with tabs; or a mapping from labels to texts; or a pandas table whose index are the
+        labels
+
+    :returns: what errors call it, the texts, some of which may be empty, and the label of each
+
+    :raises ValueError: if there is no such file, it is damaged, or it holds anything else but strings, or no text
+    """
+    name = f"{name}['text']"
+    if isinstance(value, str | os.PathLike):
+        name = f"{name}={str(value)!r}"
+        value = _read(name, value, _text_table, _TEXTS)
+    if isinstance(value, Mapping):
+        labels, rows = list(value), [[text] for text in value.values()]
+    elif isinstance(value, pd.Series | pd.DataFrame):
+        labels, rows = value.index, pd.DataFrame(value).to_numpy(dtype=object).tolist()
+    else:
         raise ValueError(
-            f"{name}={str(path)!r} is not readable without running code that it may hold ({error}). Save arrays of "
-            f"numbers and strings, not of objects: labels as np.array(labels, dtype=str)."
-        ) from error
-    if "features" not in content:
-        raise ValueError(f"{name}={str(path)!r} has no array 'features', but {sorted(content)}; save it by this name.")
-    labels = content.get("labels")
-    return Rows(
-        _numbers(name, path, content["features"]), None if labels is None else [str(label) for label in labels.tolist()]
-    )
-
-
-def _numbers(name: str, path: pathlib.Path, array: np.ndarray[Any, Any]) -> Tensor:
-    if array.dtype.kind not in "fiub":
-        raise ValueError(f"{name}={str(path)!r} holds {array.dtype} instead of numbers; save an array of floats.")
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
-
-
-def _read_torch(name: str, path: pathlib.Path) -> Rows:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        raise ValueError(
-            f"{name}={str(path)!r} cannot be loaded with weights_only=True: it is damaged, or a pickle of more than "
-            f"tensors, which could run any code. Save the tensor alone, torch.save(tensor, path), or use .npy or "
-            f".safetensors."
-        ) from error
-    if isinstance(content, Mapping) and isinstance(content.get("features"), Tensor):
-        return Rows(content["features"].detach(), content.get("labels"))
-    if not isinstance(content, Tensor):
-        raise ValueError(
-            f"{name}={str(path)!r} holds a {type(content).__name__} instead of a tensor; save the tensor alone."
+            f"{name} is a {type(value).__name__}; give the path of a table of labels and texts, or a mapping from "
+            f"labels to texts."
         )
-    return Rows(content.detach())
-
-
-def _read_safetensors(name: str, path: pathlib.Path) -> Rows:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        content = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{name}={str(path)!r} is no readable safetensors file ({error}); save it again.") from error
-    if "features" not in content and len(content) != 1:
-        raise ValueError(f"{name}={str(path)!r} has no tensor 'features', but {sorted(content)}; save it by this name.")
-    return Rows(content["features"] if "features" in content else next(iter(content.values())))
-
-
-def _read_table(name: str, path: pathlib.Path) -> Rows:
-    """Read a table of a label and numbers in each line."""
-    separator = _SEPARATORS[_kind(path)]
-    # labels may hold quotation marks, which mean something in comma-separated files only
-    lines = (
-        list(csv.reader(_read_lines(path), delimiter=separator))
-        if separator == ","
-        else [line.split(separator) for line in _read_lines(path)]
-    )
-    if lines and not all(map(_is_number, lines[0][1:])):
-        lines = lines[1:]
-    widths = {len(line) for line in lines}
-    if not lines or len(widths) != 1 or widths == {1}:
+    if wrong := [text for row in rows for text in row if not isinstance(text, str)]:
         raise ValueError(
-            f"{name}={str(path)!r} has {len(lines)} lines of {sorted(widths)} columns; each line needs a label and as "
-            f"many numbers as the others."
+            f"{name} has {wrong[0]!r:.60} among its texts; give strings, and '' where there is none (fillna('') in "
+            f"pandas)."
         )
-    try:
-        numbers = np.array([line[1:] for line in lines]).astype(np.float32)
-    except ValueError as error:
-        raise ValueError(
-            f"{name}={str(path)!r} holds something else than numbers ({error}). For a table of texts give "
-            f"{{'text': {str(path)!r}}}."
-        ) from error
-    return Rows(torch.from_numpy(numbers), [line[0] for line in lines])
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _read_parquet(name: str, path: pathlib.Path) -> Rows:
-    import pandas as pd
-
-    try:
-        table = pd.read_parquet(path)
-    except ImportError as error:
-        raise ValueError(f"{name}={str(path)!r} needs pyarrow: pip install pyarrow, or save it as .npz.") from error
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{name}={str(path)!r} is no readable parquet file ({error}); save it again.") from error
-    if isinstance(table.index, pd.RangeIndex):
-        table = table.set_index(table.columns[0])
-    try:
-        numbers = table.to_numpy(dtype=np.float32)
-    except (ValueError, TypeError) as error:
-        raise ValueError(
-            f"{name}={str(path)!r} holds something else than numbers behind the labels ({error})."
-        ) from error
-    return Rows(torch.from_numpy(np.ascontiguousarray(numbers)), [str(label) for label in table.index])
+    texts = [". ".join(text.strip() for text in row if text.strip()) for row in rows]
+    if not any(texts):
+        raise ValueError(f"{name} has {len(texts)} texts, all of them empty; give some.")
+    return name, texts, _read_labels(name, labels)

@@ -19,7 +19,6 @@ import functools
 
 import torch
 from pykeen.typing import BoolTensor, FloatTensor
-from torch import Tensor
 
 from ..space import EntitySpace, real_view
 from ..utils.storage import content_key
@@ -47,18 +46,13 @@ class FeatureProjection:
         self.members = covered.cpu().nonzero(as_tuple=True)[0]
 
     @functools.cached_property
-    def _centred(self) -> FloatTensor:
-        """Shape: (num_covered, num_features) the features of covered entities."""
-        rows = self.features[self.members]
-        return rows - rows.mean(dim=0)
-
-    @functools.cached_property
-    def _cholesky(self) -> FloatTensor:
-        """Factorise the features' second moments, which stay the same while the structural vectors move."""
-        gram = self._centred.T @ self._centred
+    def _factors(self) -> tuple[FloatTensor, FloatTensor]:
+        """Centre the features, and factorise their second moments; both stay while the structural vectors move."""
+        centred = self.features[self.members] - self.features[self.members].mean(dim=0)
+        gram = centred.T @ centred
         # features of which none varies have nothing to tell: the ridge keeps their map at zero
         gram.diagonal().add_(_RIDGE * gram.diagonal().mean().clamp(min=1e-6))
-        return torch.linalg.cholesky(gram)
+        return centred, torch.linalg.cholesky(gram)
 
     def __call__(self, target: FloatTensor) -> FloatTensor:
         """Predict structural vectors from features.
@@ -69,8 +63,8 @@ class FeatureProjection:
         """
         members = target[self.members.to(target.device)].cpu()
         mean = members.mean(dim=0)
-        weight = torch.cholesky_solve(self._centred.T @ (members - mean), self._cholesky)
-        return (self._centred @ weight + mean).to(target.device)
+        centred, cholesky = self._factors
+        return (centred @ torch.cholesky_solve(centred.T @ (members - mean), cholesky) + mean).to(target.device)
 
 
 class SemanticLevel:
@@ -102,35 +96,22 @@ class SemanticLevel:
 
         :returns: a space of the same dimension
         """
+        vectors, members = structural.raw_entities, None
         if self.projection is None:
             if standardised:
                 return structural
-            vectors = structural.raw_entities
         else:
-            flat = real_view(structural.raw_entities)
-            predicted = self.projection(flat)
-            members = self.projection.members.to(flat.device)
+            members, predicted = self.projection.members, self.projection(real_view(vectors))
             # from the units of the structural space into those of what features can predict
             filled = structural.vectors * predicted.std(dim=0, unbiased=False) + predicted.mean(dim=0)
-            filled[members] = predicted
-            vectors = _shaped_like(filled, structural.raw_entities)
+            filled[members.to(filled.device)] = predicted
+            if vectors.is_complex():
+                filled = torch.view_as_complex(filled.reshape(*vectors.shape, 2))
+            vectors = filled.reshape(vectors.shape).to(vectors.dtype)
         return EntitySpace.create(
             entities=vectors,
             relations=structural.raw_relations,
             combination=structural.combination,
-            members=None if self.projection is None else self.projection.members,
+            members=members,
             standardised=standardised,
         )
-
-
-def _shaped_like(flat: FloatTensor, raw: Tensor) -> Tensor:
-    """Undo :func:`pykeen_dans.space.entity_space.real_view`.
-
-    :param flat: shape: (n, dim)
-    :param raw: shape: (n, ...) the vectors whose shape and kind of numbers is wanted
-
-    :returns: shape: (n, ...)
-    """
-    if torch.is_complex(raw):
-        return torch.view_as_complex(flat.reshape(*raw.shape, 2).contiguous())
-    return flat.reshape(raw.shape).to(raw.dtype)

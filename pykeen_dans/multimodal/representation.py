@@ -5,7 +5,7 @@ Features of entities shape what a *sampler* generates; by these representations,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -50,11 +50,9 @@ class _Projection(nn.Module):
         projected: FloatTensor = self.linear(self.features if indices is None else self.features[indices])
         return projected
 
-    @torch.no_grad()
     def scale_to(self, size: FloatTensor) -> None:
         """Scale the weights such that the vectors of covered entities have a given mean square."""
-        vectors = self(self.covered.nonzero(as_tuple=True)[0])
-        factor = size / vectors.pow(2).mean().sqrt().clamp(min=_MINIMUM_SIZE)
+        factor = size / self(None)[self.covered].pow(2).mean().sqrt().clamp(min=_MINIMUM_SIZE)
         for parameter in self.linear.parameters():
             parameter.mul_(factor)
 
@@ -105,6 +103,8 @@ class MultimodalRepresentation(Representation):
     :raises ValueError: if there are no features, or they do not fit the entities
     """
 
+    projections: Sequence[_Projection]
+
     def __init__(
         self,
         max_id: int,
@@ -143,8 +143,10 @@ class MultimodalRepresentation(Representation):
         self.structural = representation_resolver.make(structural, structural_kwargs, max_id=max_id, shape=self.shape)
         #: the names of the modalities, in the order of :meth:`views`
         self.names = (STRUCTURAL, *(modality.name for modality in loaded))
-        dim = real_view(self._structural(torch.zeros(1, dtype=torch.long))).shape[1]
-        self.projections = nn.ModuleList(_Projection(modality, dim=dim) for modality in loaded)
+        dim = real_view(self.structural(torch.zeros(1, dtype=torch.long))).shape[1]
+        self.projections = nn.ModuleList(  # type: ignore[assignment]
+            _Projection(modality, dim=dim) for modality in loaded
+        )
         self.attention = nn.Linear(dim, 1, bias=False)
         self.reset_parameters()
 
@@ -152,13 +154,9 @@ class MultimodalRepresentation(Representation):
     def reset_parameters(self) -> None:  # noqa: D102
         # PyKEEN resets the parts of a module before the module itself
         with torch.no_grad():
-            size = real_view(self._structural(None)).pow(2).mean().sqrt()
-        for projection in self.projections:
-            assert isinstance(projection, _Projection)
-            projection.scale_to(size)
-
-    def _structural(self, indices: LongTensor | None) -> Tensor:
-        return self.structural(indices=indices)
+            size = real_view(self.structural(None)).pow(2).mean().sqrt()
+            for projection in self.projections:
+                projection.scale_to(size)
 
     def views(self, indices: LongTensor | None = None) -> tuple[FloatTensor, BoolTensor]:
         """Get the vectors of entities in each modality, before they are fused.
@@ -168,13 +166,9 @@ class MultimodalRepresentation(Representation):
         :returns: shape: (n, num_modalities, dim) the vectors, in their real view, the structural one first; and shape:
             (n, num_modalities) whether an entity has features in a modality
         """
-        structural = real_view(self._structural(indices))
-        vectors, masks = [structural], [torch.ones(len(structural), dtype=torch.bool, device=structural.device)]
-        for projection in self.projections:
-            assert isinstance(projection, _Projection)
-            vectors.append(projection(indices))
-            masks.append(projection.covered if indices is None else projection.covered[indices])
-        return torch.stack(vectors, dim=1), torch.stack(masks, dim=1)
+        vectors = [real_view(self.structural(indices)), *(each(indices) for each in self.projections)]
+        masks = [each.covered if indices is None else each.covered[indices] for each in self.projections]
+        return torch.stack(vectors, dim=1), torch.stack([torch.ones_like(masks[0]), *masks], dim=1)
 
     def weights(self, views: FloatTensor, covered: BoolTensor) -> FloatTensor:
         """Weigh modalities.
@@ -197,17 +191,12 @@ class MultimodalRepresentation(Representation):
         :returns: shape: (n, *self.shape) vectors, complex where the structural ones are
         """
         fused = torch.einsum("nm,nmd->nd", self.weights(views, covered), views)
-        if self._is_complex:
+        if getattr(self.structural, "is_complex", False):
             return torch.view_as_complex(fused.reshape(-1, *self.shape, 2))
         return fused.reshape(-1, *self.shape)
-
-    @property
-    def _is_complex(self) -> bool:
-        return bool(getattr(self.structural, "is_complex", False))
 
     # docstr-coverage: inherited
     def _plain_forward(self, indices: LongTensor | None = None) -> Tensor:
         if indices is None:
             return self.fuse(*self.views())
-        fused = self.fuse(*self.views(indices.to(self.device).flatten()))
-        return fused.view(*indices.shape, *self.shape)
+        return self.fuse(*self.views(indices.to(self.device).flatten())).view(*indices.shape, *self.shape)

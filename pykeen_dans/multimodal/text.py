@@ -9,7 +9,7 @@ models; texts of entities that share no word are not found to be similar. Where 
 
 from __future__ import annotations
 
-import logging
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,23 +31,26 @@ __all__ = [
     "text_encoder_resolver",
 ]
 
-logger = logging.getLogger(__name__)
-
 #: Changes when the same texts and options are to give other features, so that files of older versions are not used
-_VERSION = 1
+_VERSION = 2
 
 #: Dimensions whose singular value is smaller than this part of the largest one hold nothing
 _SMALLEST = 1e-5
+
+#: The kinds of terms: words and pairs of them, and groups of letters
+_TERMS: Sequence[Mapping[str, Any]] = (
+    {"analyzer": "word", "token_pattern": r"\w+", "ngram_range": (1, 2)},
+    {"analyzer": "char_wb", "ngram_range": (3, 5)},
+)
 
 
 class TextEncoder(ABC):
     """Turns texts into features."""
 
     @property
-    @abstractmethod
     def key(self) -> Mapping[str, Any]:
-        """What the features depend on beside the texts, as JSON."""
-        raise NotImplementedError
+        """What the features depend on beside the texts, as JSON; by default, all attributes."""
+        return vars(self)
 
     @abstractmethod
     def encode(self, texts: Sequence[str]) -> FloatTensor:
@@ -80,46 +83,29 @@ class TfidfTextEncoder(TextEncoder):
         self.random_state = validate_at_least("random_state", random_state, 0)
 
     # docstr-coverage: inherited
-    @property
-    def key(self) -> Mapping[str, Any]:  # noqa: D102
-        return vars(self)
-
-    # docstr-coverage: inherited
     def encode(self, texts: Sequence[str]) -> FloatTensor:  # noqa: D102
         # imported late, since it takes long
+        import scipy.sparse
         from sklearn.decomposition import TruncatedSVD
+        from sklearn.feature_extraction.text import TfidfVectorizer
 
-        terms = self._terms(texts, min_count=self.min_count)
-        if terms.shape[1] == 0 and self.min_count > 1:
-            terms = self._terms(texts, min_count=1)
-        dim = min(self.dim, *terms.shape)
-        decomposition = TruncatedSVD(n_components=dim, random_state=self.random_state)
+        parts: list[Any] = []
+        for min_count in (min(self.min_count, len(texts)), 1):
+            for terms in _TERMS:
+                vectorizer = TfidfVectorizer(min_df=min_count, max_features=self.max_terms, sublinear_tf=True, **terms)
+                # what scikit-learn says where no term is frequent enough, or there is no letter
+                with contextlib.suppress(ValueError):
+                    parts.append(vectorizer.fit_transform(texts))
+            if parts:
+                break
+        counts = scipy.sparse.hstack(parts).tocsr()
+        decomposition = TruncatedSVD(n_components=min(self.dim, *counts.shape), random_state=self.random_state)
         with np.errstate(invalid="ignore"):
             # of equal texts, it divides by a variance of zero, for a number that is not used here
-            features = torch.from_numpy(decomposition.fit_transform(terms)).float()
+            features = torch.from_numpy(decomposition.fit_transform(counts)).float()
         # few different texts span fewer dimensions; the others would be rounding errors
         sizes = torch.from_numpy(decomposition.singular_values_)
         return features[:, sizes > _SMALLEST * sizes.max()]
-
-    def _terms(self, texts: Sequence[str], *, min_count: int) -> Any:
-        """Count terms, shape: (len(texts), num_terms) a sparse matrix."""
-        import scipy.sparse
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        parts = []
-        for options in (
-            {"analyzer": "word", "token_pattern": r"\w+", "ngram_range": (1, 2)},
-            {"analyzer": "char_wb", "ngram_range": (3, 5)},
-        ):
-            vectorizer = TfidfVectorizer(
-                min_df=min(min_count, len(texts)), max_features=self.max_terms, sublinear_tf=True, **options
-            )
-            try:
-                parts.append(vectorizer.fit_transform(texts))
-            except ValueError as error:
-                # what scikit-learn says where no term is frequent enough, or there is no letter
-                logger.debug("no terms of %s: %s", options, error)
-        return scipy.sparse.hstack(parts).tocsr() if parts else scipy.sparse.csr_matrix((len(texts), 0))
 
 
 class SentenceTransformerTextEncoder(TextEncoder):
@@ -199,7 +185,8 @@ def encode_texts(
         options=dict(instance.key),
         version=_VERSION,
     )
-    encoded = cached_tensors("text", key, lambda: {"features": instance.encode(documents)})["features"]
+    shapes = {"features": (len(documents), None)}
+    encoded = cached_tensors("text", key, lambda: {"features": instance.encode(documents)}, shapes=shapes)["features"]
     features = torch.zeros(len(texts), encoded.shape[1])
     features[torch.tensor(present)] = functional.normalize(encoded, dim=-1) * encoded.shape[1] ** 0.5
     return features

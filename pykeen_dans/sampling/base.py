@@ -141,7 +141,9 @@ class GeneratedNegativeSampler(NegativeSampler):
         self.share = validate_share("share", share)
         self.sides = _validate_corruption_scheme(corruption_scheme)
         self.curriculum = make_by_name("curriculum", curriculum_resolver, curriculum, curriculum_kwargs)
-        self.horizon = validate_at_least("horizon", horizon or num_epochs_of_training() or _HORIZON, 1)
+        if horizon is None:
+            horizon = num_epochs_of_training() or _HORIZON
+        self.horizon = validate_at_least("horizon", horizon, 1)
         self.num_triples = mapped_triples.shape[0]
         #: the number of positives seen, in shared memory, so that worker processes advance it too
         self.num_seen = torch.zeros((), dtype=torch.long).share_memory_()
@@ -223,22 +225,49 @@ class GeneratedNegativeSampler(NegativeSampler):
         head, relation, tail = positives.unbind(dim=-1)
         shape = (len(positives), self.num_negs_per_pos)
         turns, corrupts_head = self._sides_in_turn(shape)
-        original = torch.where(corrupts_head, head[:, None], tail[:, None])
+        original = (
+            torch.where(corrupts_head, head[:, None], tail[:, None])
+            if len(self.sides) > 1
+            else (head if self.sides == (HEAD,) else tail)[:, None].expand(shape)
+        )
         replacement = torch.randint(self.num_entities - 1, size=shape)
         # skip the original entity
         replacement += replacement >= original
-        if self.num_generated > 0:
+        if self.num_generated > 0 and len(positives):
             self._replace_from_bank(replacement, original, turns, queries=self._queries(head, relation, tail))
         self.num_seen += len(positives)
-        negatives = torch.stack(
-            [
-                torch.where(corrupts_head, replacement, head[:, None]),
-                relation[:, None].expand(shape),
-                torch.where(corrupts_head, tail[:, None], replacement),
-            ],
-            dim=-1,
-        )
+        negatives = positives[:, None].repeat(1, self.num_negs_per_pos, 1)
+        if len(self.sides) == 1:
+            negatives[..., 0 if self.sides == (HEAD,) else 2] = replacement
+        else:
+            # heads are where tails are not
+            torch.where(corrupts_head, replacement, head[:, None], out=negatives[..., 0])
+            torch.where(corrupts_head, tail[:, None], replacement, out=negatives[..., 2])
         return negatives.view(*positive_batch.shape[:-1], self.num_negs_per_pos, 3)
+
+    def draw(self, positives: LongTensor, *, side: int, num_draws: int) -> LongTensor:
+        """Draw generated ids of one side alone, for those who score them by other means than triples.
+
+        :param positives: shape: (n, 3) the positives
+        :param side: the side to fill, :data:`~pykeen_dans.graph.queries.HEAD` or
+            :data:`~pykeen_dans.graph.queries.TAIL`
+        :param num_draws: the number of ids for each positive
+
+        :returns: shape: (n, num_draws) entity ids, -1 where there is none
+        """
+        head, relation, tail = positives.unbind(dim=-1)
+        queries = self.engine.index.find(tail if side == HEAD else head, relation, side)
+        state = self.state
+        ids = self.engine.bank.draw(
+            queries[None],
+            num_draws=num_draws,
+            band_weights=state.band_weights,
+            source_weights=state.source_weights,
+            turns=torch.zeros(len(positives), num_draws, dtype=torch.long),
+        ).long()
+        self.num_seen += len(positives)
+        self.engine.count(wanted=ids.numel(), fallback=int((ids < 0).sum()))
+        return ids
 
     def _sides_in_turn(self, shape: tuple[int, int]) -> tuple[LongTensor, BoolTensor]:
         """Tell which side each negative replaces; neighbours differ.

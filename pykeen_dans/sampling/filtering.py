@@ -61,15 +61,12 @@ class ExactFilterer(Filterer):
                 f"pass the ID-based triples, e.g. training.mapped_triples."
             )
         triples = mapped_triples.to(dtype=torch.long)
-        if len(triples):
-            if int(triples.min()) < 0:
-                raise ValueError(
-                    f"mapped_triples has the negative id {int(triples.min())}: remove the triples which could not be "
-                    f"mapped to ids."
-                )
-            limits = triples.max(dim=0).values + 1
-        else:
-            limits = triples.new_zeros(3)
+        if len(triples) and triples.min() < 0:
+            raise ValueError(
+                f"mapped_triples has the negative id {int(triples.min())}: remove the triples which could not be "
+                f"mapped to ids."
+            )
+        limits = triples.amax(dim=0) + 1 if len(triples) else triples.new_zeros(3)
         num_heads, num_relations, num_tails = limits.tolist()
         if num_heads * num_relations * num_tails > torch.iinfo(torch.long).max:
             raise ValueError(
@@ -81,14 +78,7 @@ class ExactFilterer(Filterer):
         self.register_buffer(name="keys", tensor=torch.unique(self._pack(triples), sorted=True))
 
     def _pack(self, triples: LongTensor) -> LongTensor:
-        """Pack triples into integer keys.
-
-        :param triples: shape: ``(*batch_dims, 3)``
-            The triples, with ids below the limits.
-
-        :return: shape: ``batch_dims``
-            The keys.
-        """
+        """Pack triples, shape: ``(*batch_dims, 3)``, whose ids are below the limits, into keys, shape: batch_dims."""
         heads, relations, tails = triples.unbind(dim=-1)
         return (heads * self.limits[1] + relations) * self.limits[2] + tails
 

@@ -148,7 +148,8 @@ class CurriculumTrainingCallback(TrainingCallback):
     # docstr-coverage: inherited
     def post_epoch(self, epoch: int, epoch_loss: float, **kwargs: Any) -> None:  # noqa: D102
         now = time.perf_counter()
-        self._allowance += self.refresh_budget * (now - (self._epoch_started or now))
+        started = now if self._epoch_started is None else self._epoch_started
+        self._allowance += self.refresh_budget * (now - started)
         self._epoch_started = None
         state = self.coupling.advance(epoch / self._horizon)
         engine = self._engine

@@ -1,7 +1,8 @@
 """Training loops that bring a sampler and the curriculum callback along.
 
 They exist so that ``pykeen train`` can name them, which has no option for samplers or callbacks, and for what a
-callback cannot do: weigh the loss of generated negatives, and move its margin.
+callback cannot do: score generated candidates beside a shared pool, weigh the loss of generated negatives, and move its
+margin.
 """
 
 from __future__ import annotations
@@ -25,37 +26,98 @@ from ..sampling import (
 )
 from ..utils.validation import validate_flag, validate_share
 from .callback import CurriculumTrainingCallback
+from .shared_negatives import SharedNegativesTrainingLoop
 
 __all__ = [
     "CurriculumTrainingLoop",
     "DANSKGCTrainingLoop",
     "DANSTrainingLoop",
     "DHNSTrainingLoop",
+    "GeneratedTrainingLoop",
 ]
+
+
+def _with_curriculum(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Add the curriculum callback to those that were asked for, where it is not among them.
+
+    :param kwargs: the keyword-based parameters of a training
+
+    :returns: the same, with the callbacks made
+    """
+    # size probing comes without the user's callbacks; its samplers share the coupling of the training around it
+    if kwargs.get("only_size_probing"):
+        return kwargs
+    hints, parameters = kwargs.get("callbacks"), kwargs.get("callbacks_kwargs")
+    # without a callback of the user's, the parameters are those of the only one that there is
+    made = callback_resolver.make_many(hints or CurriculumTrainingCallback, parameters)
+    if not any(isinstance(callback, CurriculumTrainingCallback) for callback in made):
+        made.append(CurriculumTrainingCallback())
+    return {**kwargs, "callbacks": made, "callbacks_kwargs": None}
+
+
+class GeneratedTrainingLoop(SharedNegativesTrainingLoop):
+    """The loop of shared, corrected negatives, with generated candidates on top, coupled to the model.
+
+    Subclasses name the sampler, and have nothing else of their own.
+
+    :param kwargs: keyword-based parameters of :class:`SharedNegativesTrainingLoop`. Without a negative sampler, it is
+        the one of this class.
+    """
+
+    #: The sampler where none is asked for
+    sampler_cls: ClassVar[type[GeneratedNegativeSampler]]
+    #: The number of generated ids of each query where nothing else is asked for
+    num_own_default: ClassVar[int] = 8
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Initialise the training loop."""
+        if kwargs.get("negative_sampler") is None:
+            kwargs["negative_sampler"] = self.sampler_cls
+        super().__init__(**{"num_own": self.num_own_default, **kwargs})
+
+    def _train(self, *args: Any, **kwargs: Any) -> list[float] | None:
+        """Train the model, with the curriculum callback beside those that were asked for."""
+        return super()._train(*args, **_with_curriculum(kwargs))
+
+
+class DANSKGCTrainingLoop(GeneratedTrainingLoop):
+    """Shared negatives, with candidates of the sampler ``dans_kgc`` on top."""
+
+    sampler_cls: ClassVar[type[GeneratedNegativeSampler]] = DiffusionAdaptiveNegativeSampler
+
+
+class DANSTrainingLoop(GeneratedTrainingLoop):
+    """Shared negatives, with candidates of the sampler ``dans`` on top."""
+
+    sampler_cls: ClassVar[type[GeneratedNegativeSampler]] = TwoWayGANNegativeSampler
+
+
+class DHNSTrainingLoop(GeneratedTrainingLoop):
+    """Shared negatives, with candidates of the sampler ``dhns`` on top."""
+
+    sampler_cls: ClassVar[type[GeneratedNegativeSampler]] = HierarchicalNegativeSampler
 
 
 class CurriculumTrainingLoop(SLCWATrainingLoop):
     r"""The sLCWA training loop with a generated sampler, coupled to the model by the callback ``curriculum``.
 
-    Subclasses name the sampler, and have nothing else of their own.
+    This is how the papers train: each positive has negatives of its own, which are scored one by one. It is known to
+    PyKEEN as ``training_loop="curriculum"``.
 
     :param eta: the weight of the loss of generated negatives against that of uniform ones, $\eta L_{generated} + (1 -
         \eta) L_{uniform}$ as in DANS-KGC (the convex form is inferred from a secondary summary). Default: all negatives
         weigh the same, as in PyKEEN.
     :param adapt_margin: whether to multiply the loss' margin by the curriculum's factor, "stage-aware" as in DANS-KGC
     :param kwargs: keyword-based parameters of :class:`pykeen.training.SLCWATrainingLoop`. Without a negative sampler,
-        it is the one of this class.
+        it is ``dans_kgc``.
 
     :raises ValueError: if an argument is invalid
     """
 
-    #: The sampler where none is asked for
-    sampler_cls: ClassVar[type[GeneratedNegativeSampler]]
-
     def __init__(self, *, eta: float | None = None, adapt_margin: bool = False, **kwargs: Any) -> None:
         """Initialise the training loop."""
         if kwargs.get("negative_sampler") is None:
-            kwargs["negative_sampler"] = self.sampler_cls
+            kwargs["negative_sampler"] = DiffusionAdaptiveNegativeSampler
         super().__init__(**kwargs)
         self.eta = None if eta is None else validate_share("eta", eta)
         self.adapt_margin = validate_flag("adapt_margin", adapt_margin)
@@ -69,15 +131,7 @@ class CurriculumTrainingLoop(SLCWATrainingLoop):
 
     def _train(self, *args: Any, **kwargs: Any) -> list[float] | None:
         """Train the model, with the curriculum callback beside those that were asked for."""
-        # size probing comes without the user's callbacks; its samplers share the coupling of the training around it
-        if not kwargs.get("only_size_probing"):
-            hints, parameters = kwargs.get("callbacks"), kwargs.get("callbacks_kwargs")
-            # without a callback of the user's, the parameters are those of the only one that there is
-            made = callback_resolver.make_many(hints or CurriculumTrainingCallback, parameters)
-            if not any(isinstance(callback, CurriculumTrainingCallback) for callback in made):
-                made.append(CurriculumTrainingCallback())
-            kwargs |= {"callbacks": made, "callbacks_kwargs": None}
-        return super()._train(*args, **kwargs)
+        return super()._train(*args, **_with_curriculum(kwargs))
 
     # docstr-coverage: inherited
     def _create_training_data_loader(self, *args: Any, **kwargs: Any) -> DataLoader[SLCWABatch]:
@@ -89,12 +143,15 @@ class CurriculumTrainingLoop(SLCWATrainingLoop):
     # docstr-coverage: inherited
     def _process_batch(self, batch: SLCWABatch, start: int, stop: int, *args: Any, **kwargs: Any) -> FloatTensor:
         with self._stage():
-            num_negatives = batch["negatives"].shape[1]
-            first = 0 if self.sampler_in_use is None else math.ceil(self.sampler_in_use.num_generated)
-            if self.eta is None or not 0 < first < num_negatives:
+            if self.eta is None or self.sampler_in_use is None:
                 return super()._process_batch(batch, start, stop, *args, **kwargs)
-            generated = super()._process_batch(_columns(batch, slice(first)), start, stop, *args, **kwargs)
-            uniform = super()._process_batch(_columns(batch, slice(first, None)), start, stop, *args, **kwargs)
+            first = math.ceil(self.sampler_in_use.num_generated)
+            parts = [_columns(batch, slice(first)), _columns(batch, slice(first, None))]
+            # there may be one part only, or a filterer has masked all of the other one
+            if not all(_has_negatives(part, start, stop) for part in parts):
+                return super()._process_batch(batch, start, stop, *args, **kwargs)
+            process = super()._process_batch
+            generated, uniform = (process(part, start, stop, *args, **kwargs) for part in parts)
             return self.eta * generated + (1 - self.eta) * uniform
 
     @contextlib.contextmanager
@@ -120,19 +177,7 @@ def _columns(batch: SLCWABatch, columns: slice) -> SLCWABatch:
     return part
 
 
-class DANSKGCTrainingLoop(CurriculumTrainingLoop):
-    """The sLCWA training loop with the sampler ``dans_kgc``, coupled to the model by the callback ``curriculum``."""
-
-    sampler_cls: ClassVar[type[GeneratedNegativeSampler]] = DiffusionAdaptiveNegativeSampler
-
-
-class DANSTrainingLoop(CurriculumTrainingLoop):
-    """The sLCWA training loop with the sampler ``dans``, coupled to the model by the callback ``curriculum``."""
-
-    sampler_cls: ClassVar[type[GeneratedNegativeSampler]] = TwoWayGANNegativeSampler
-
-
-class DHNSTrainingLoop(CurriculumTrainingLoop):
-    """The sLCWA training loop with the sampler ``dhns``, coupled to the model by the callback ``curriculum``."""
-
-    sampler_cls: ClassVar[type[GeneratedNegativeSampler]] = HierarchicalNegativeSampler
+def _has_negatives(batch: SLCWABatch, start: int, stop: int) -> bool:
+    """Tell whether there is any negative in a (sub-) batch."""
+    masks = batch.get("masks")
+    return batch["negatives"].shape[1] > 0 and (masks is None or bool(masks[start:stop].any()))

@@ -8,27 +8,39 @@ from collections.abc import Iterator
 import torch
 
 __all__ = [
+    "one_thread",
     "reproducible",
 ]
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread for a while.
+
+    The order of sums depends on the number of threads. One thread is also quicker for small tensors: several would wait
+    for each other where cores are busy.
+
+    :yields: nothing
+    """
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 @contextlib.contextmanager
 def reproducible(seed: int) -> Iterator[None]:
     """Seed torch's generator of the CPU and use one thread for a while, and give both back as they were.
 
-    The order of sums depends on the number of threads. One thread is also quicker for small tensors: several would wait
-    for each other where cores are busy. Generators of other devices are left alone, so that nothing is initialised on a
-    GPU, not even in a forked process.
+    Generators of other devices are left alone, so that nothing is initialised on a GPU, not even in a forked process.
+    All threads share the generator: what others draw meanwhile changes what is drawn here.
 
     :param seed: the seed
 
     :yields: nothing
     """
-    num_threads = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), one_thread():
         torch.default_generator.manual_seed(seed)
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(num_threads)
+        yield

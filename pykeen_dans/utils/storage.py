@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import logging
 import os
 import pathlib
 import tempfile
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -25,10 +26,16 @@ __all__ = [
     "content_key",
 ]
 
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    #: By the name of a tensor its shape, with None for a dimension of any size
+    Shapes: TypeAlias = Mapping[str, tuple[int | None, ...]]
+
 logger = logging.getLogger(__name__)
 
-#: The entry of a file's metadata that tells which key it was written for
-_KEY = "key"
+#: The entries of a file's metadata: the key it was written for, and the key of the tensors themselves
+_KEY, _CHECKSUM = "key", "checksum"
 
 _unwritable: set[pathlib.Path] = set()
 
@@ -66,7 +73,28 @@ def _default_directory(name: str) -> pathlib.Path:
     return pathlib.Path(pystow.join("pykeen", "dans", name, ensure_exists=False))
 
 
-def _read(path: pathlib.Path, key: str) -> dict[str, Tensor] | None:
+def _check(tensors: Mapping[str, Tensor], shapes: Shapes) -> None:
+    """Check that tensors are what is expected.
+
+    :raises ValueError: if one has another name or shape, or a value that is not finite
+    """
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    # where any size will do, the one that was found is expected
+    expected = {
+        name: tuple(
+            size if want is None else want
+            for want, size in itertools.zip_longest(shape, found.get(name, ()), fillvalue=-1)
+        )
+        for name, shape in shapes.items()
+    }
+    if found != expected:
+        raise ValueError(f"it holds {found}, where {dict(shapes)} was expected")
+    for name, tensor in tensors.items():
+        if not bool(tensor.isfinite().all()):
+            raise ValueError(f"{name} has values that are not finite")
+
+
+def _read(path: pathlib.Path, key: str, shapes: Shapes) -> dict[str, Tensor] | None:
     """Read a file, None where it does not exist or is unusable."""
     from safetensors import SafetensorError, safe_open
 
@@ -74,9 +102,14 @@ def _read(path: pathlib.Path, key: str) -> dict[str, Tensor] | None:
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            if (file.metadata() or {}).get(_KEY) != key:
+            metadata = file.metadata() or {}
+            if metadata.get(_KEY) != key:
                 raise ValueError("it was not written for this key")
-            return {tensor: file.get_tensor(tensor) for tensor in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        _check(tensors, shapes)
+        if metadata.get(_CHECKSUM) != content_key(**tensors):
+            raise ValueError("its checksum does not match its content")
+        return tensors
     except (SafetensorError, ValueError, OSError) as error:
         logger.warning("The cache file %s is unusable (%s); it is made anew.", path, error)
     return None
@@ -95,7 +128,8 @@ def _write(path: pathlib.Path, key: str, tensors: Mapping[str, Tensor]) -> None:
     os.close(handle)
     try:
         # copies, since tensors of one file must not share memory
-        save_file({name: tensor.clone() for name, tensor in tensors.items()}, temporary, metadata={_KEY: key})
+        copies = {name: tensor.clone() for name, tensor in tensors.items()}
+        save_file(copies, temporary, metadata={_KEY: key, _CHECKSUM: content_key(**tensors)})
         os.replace(temporary, path)
     except SafetensorError as error:
         raise OSError(str(error)) from error
@@ -109,20 +143,24 @@ def cached_tensors(
     key: str,
     make: Callable[[], Mapping[str, Tensor]],
     *,
+    shapes: Shapes,
     directory: str | os.PathLike[str] | None = None,
 ) -> dict[str, Tensor]:
     """Load tensors from the cache, or make them and put them there.
 
+    A file that is damaged, foreign, or not as expected is made anew, with one warning that names it.
+
     :param name: the kind of content, which names the folder
     :param key: the key of the content, see :func:`content_key`
     :param make: makes the tensors
+    :param shapes: the expected shape of each tensor, with None for a dimension of any size
     :param directory: where the file ``<key>.safetensors`` lies. Defaults to ``dans/<name>`` in PyKEEN's data folder.
 
     :returns: the tensors, on the CPU
     """
     folder = pathlib.Path(directory) if directory is not None else _default_directory(name)
     path = folder / f"{key}.safetensors"
-    found = _read(path, key)
+    found = _read(path, key, shapes)
     if found is not None:
         return found
     made = {part: tensor.detach().cpu().contiguous() for part, tensor in make().items()}

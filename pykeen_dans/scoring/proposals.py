@@ -1,0 +1,192 @@
+r"""Proposals: from what distribution a batch's shared candidates are drawn, and what each of them stands for.
+
+A proposal draws a pool of ids $e_1, \ldots, e_M$ with log weights $w_j$, such that for all functions $f$ of entities
+
+.. math::
+
+    \mathbb{E} \left[ \sum_{j=1}^M \exp(w_j) f(e_j) \right] = \sum_e f(e)
+
+With $M$ draws from $q$, these are the weights of Horvitz and Thompson [Horvitz1952]_, $w_j = -\log(M q(e_j))$. They do
+not depend on the query. So the sum over all entities *but some* is estimated by leaving these out of the pool, however
+they were chosen, so long as the pool had no part in it: the answer itself, and whatever was scored by other means. Of a
+uniform pool, $M (|E| - 1) / |E|$ draws are expected to be left without the answer, which makes the weight of each the
+same as $(|E| - 1)$ divided by that number.
+
+By default, pools are stratified: the unit interval of cumulated probabilities is cut into $M$ equal parts, and one
+entity is drawn from each. Weights stay what they are, and sums over the pool vary less than with independent draws.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from class_resolver import ClassResolver
+from pykeen.typing import FloatTensor, LongTensor
+
+from ..utils.validation import validate_at_least, validate_between, validate_finite, validate_share
+
+__all__ = [
+    "FrequencyProposal",
+    "Pool",
+    "Proposal",
+    "UniformProposal",
+    "proposal_resolver",
+]
+
+
+class Pool(NamedTuple):
+    """Candidates that all queries of a batch share."""
+
+    #: The ids, shape: ``(num_shared,)``
+    ids: LongTensor
+    #: The logarithm of the number of entities that each of them stands for, shape: ``(num_shared,)``
+    log_weights: FloatTensor
+    #: Whether it is known that no id comes twice, by which masks are made faster
+    distinct: bool = False
+
+
+class Proposal(ABC):
+    """A distribution over entities, for one side of triples."""
+
+    def __init__(self, *, num_entities: int, answers: LongTensor | None = None, replacement: bool = False) -> None:
+        """Initialize the proposal.
+
+        :param num_entities: the number of entities
+        :param answers: shape: ``(num_triples,)``
+            the entities of the side in training, once for each triple, for proposals that depend on them
+        :param replacement: whether draws are independent of each other. By default they are stratified, so that an
+            entity comes twice only where its probability spans several strata.
+
+        :raises ValueError: if there are no entities
+        """
+        self.num_entities = validate_at_least("num_entities", num_entities, 1)
+        self.replacement = replacement
+
+    def draw(self, size: int, *, device: torch.device | str = "cpu", generator: torch.Generator | None = None) -> Pool:
+        """Draw a pool.
+
+        :param size: the number of draws. If there are not more entities than that, the pool is all of them, with
+            weights of one.
+        :param device: the device on which to draw
+        :param generator: the source of randomness, on the same device, default: the device's default generator
+
+        :returns: the pool
+
+        :raises ValueError: if the size is smaller than one
+        """
+        validate_at_least("size", size, 1)
+        if size >= self.num_entities:
+            ids = torch.arange(self.num_entities, device=device)
+            return Pool(ids, torch.zeros(self.num_entities, device=device), distinct=True)
+        return self._draw(size, torch.device(device), generator)
+
+    @abstractmethod
+    def _draw(self, size: int, device: torch.device, generator: torch.Generator | None) -> Pool:
+        """Draw a pool that is smaller than the number of entities."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def probabilities(self) -> FloatTensor:
+        """Return the probability of each entity in a single draw, shape: ``(num_entities,)``."""
+        raise NotImplementedError
+
+
+class UniformProposal(Proposal):
+    """All entities are equally probable.
+
+    The cost of a draw does not depend on the number of entities. Without replacement, ids come once: the range of ids
+    is cut into as many parts as there are draws, beginning anywhere.
+    """
+
+    def _draw(self, size: int, device: torch.device, generator: torch.Generator | None) -> Pool:
+        if self.replacement:
+            ids = torch.randint(self.num_entities, size=(size,), device=device, generator=generator)
+            return Pool(ids, (torch.full((size,), self.num_entities / size, device=device)).log())
+        # the first parts have one entity more where they can not all have the same number, and weigh more
+        length, remainder = divmod(self.num_entities, size)
+        index = torch.arange(size, device=device)
+        lengths = length + (index < remainder).long()
+        starts = index * length + index.clamp_max(remainder)
+        # double precision, since single precision can not tell 2^24 ids from each other
+        uniform = torch.rand(size + 1, device=device, generator=generator, dtype=torch.double)
+        within = (uniform[:-1] * lengths).long()
+        offset = (uniform[-1] * self.num_entities).long()
+        ids = (starts + within + offset) % self.num_entities
+        return Pool(ids, lengths.to(torch.get_default_dtype()).log(), distinct=True)
+
+    def probabilities(self) -> FloatTensor:  # noqa: D102
+        return torch.full((self.num_entities,), 1 / self.num_entities)
+
+
+class FrequencyProposal(Proposal):
+    r"""Entities are as probable as they are frequent in training on this side, to a power, mixed with the uniform one.
+
+    Frequent entities are the plausible ones for most queries, and hence those whose scores matter most for the sum. The
+    power is that of word2vec [Mikolov2013]_, where it is .75 for words. The mixture with the uniform distribution is
+    our choice: it bounds the weight of entities that are rare, or that never occur on this side, by ``1 / uniform``
+    times that of a uniform pool.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_entities: int,
+        answers: LongTensor | None = None,
+        replacement: bool = False,
+        power: float = 0.75,
+        uniform: float = 0.5,
+    ) -> None:
+        """Initialize the proposal.
+
+        :param num_entities: the number of entities
+        :param answers: shape: ``(num_triples,)``
+            the entities of the side in training, once for each triple
+        :param replacement: see :class:`Proposal`
+        :param power: the power of the frequencies, 0 or more
+        :param uniform: the share of the uniform distribution, larger than 0, since all entities have to be possible
+
+        :raises ValueError: if a value is invalid, or if there are no answers
+        """
+        super().__init__(num_entities=num_entities, answers=answers, replacement=replacement)
+        validate_between("power", power, 0, 10)
+        if validate_share("uniform", validate_finite("uniform", uniform)) == 0:
+            raise ValueError("uniform=0 leaves entities without frequency out of all pools; choose e.g. .1.")
+        if answers is None or not len(answers):
+            raise ValueError(
+                "proposal='frequency' has no training triples to count; pass answers, or use proposal='uniform'."
+            )
+        counts = torch.bincount(answers.cpu(), minlength=num_entities).double()
+        powers = torch.where(counts > 0, counts**power, 0.0)
+        # double precision, so that sums over many entities keep the small ones
+        self._probabilities = (1 - uniform) * powers / powers.sum() + uniform / num_entities
+        self._tables: dict[torch.device, tuple[FloatTensor, FloatTensor]] = {}
+
+    def probabilities(self) -> FloatTensor:  # noqa: D102
+        return self._probabilities.to(torch.get_default_dtype())
+
+    def _draw(self, size: int, device: torch.device, generator: torch.Generator | None) -> Pool:
+        cumulated, log_probabilities = self._on(device)
+        uniform = torch.rand(size, device=device, generator=generator, dtype=torch.double)
+        if not self.replacement:
+            uniform = (torch.arange(size, device=device) + uniform) / size
+        ids = torch.searchsorted(cumulated, uniform, right=True).clamp_max_(self.num_entities - 1)
+        size_ = torch.full((), float(size), device=device).log()
+        return Pool(ids, -log_probabilities[ids] - size_)
+
+    def _on(self, device: torch.device) -> tuple[FloatTensor, FloatTensor]:
+        """Return the tables on a device: cumulated probabilities, and logarithms of probabilities."""
+        if device not in self._tables:
+            cumulated = self._probabilities.cumsum(dim=0)
+            log_probabilities = self._probabilities.log().to(torch.get_default_dtype())
+            self._tables[device] = ((cumulated / cumulated[-1]).to(device), log_probabilities.to(device))
+        return self._tables[device]
+
+
+#: A resolver for proposals
+proposal_resolver: ClassResolver[Proposal] = ClassResolver(
+    [UniformProposal, FrequencyProposal],
+    base=Proposal,  # type: ignore[type-abstract]
+    default=UniformProposal,
+)

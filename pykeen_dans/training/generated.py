@@ -1,0 +1,165 @@
+"""What a generated sampler adds to the candidates that all queries of a batch share.
+
+Its bank holds candidates of each query, which are an exact stratum of their own (:mod:`pykeen_dans.scoring.strata`):
+whatever the generator makes, the loss estimates the same. Vectors that are scored themselves stand for no entity, so
+that they do change the target; how much they count is an option.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from class_resolver import HintOrType
+from pykeen.sampling import NegativeSampler, negative_sampler_resolver
+from pykeen.training import SLCWATrainingLoop
+from pykeen.typing import LABEL_HEAD, FloatTensor, LongTensor, MappedTriples, Target
+from torch import Tensor
+
+from ..graph import HEAD, TAIL
+from ..sampling.base import GeneratedNegativeSampler
+from ..scoring.strata import OwnCandidates
+from ..utils.validation import validate_at_least, validate_non_negative
+
+if TYPE_CHECKING:
+    from .shared_negatives import SharedNegativesTrainingLoop
+
+__all__ = [
+    "GeneratedCandidates",
+    "is_generated",
+]
+
+
+class GeneratedCandidates:
+    """Candidates of each query, from a generated sampler.
+
+    :param sampler: the sampler
+    :param num_own: the number of ids of each query, 0 for none
+    :param num_vectors: the number of generated vectors of each query that are scored themselves, 0 for none
+    :param vector_weight: the number of entities that the vectors of a query stand for together
+
+    :raises ValueError: if a number is invalid
+    """
+
+    def __init__(
+        self, sampler: GeneratedNegativeSampler, *, num_own: int, num_vectors: int, vector_weight: float
+    ) -> None:
+        """Initialise the candidates."""
+        self.sampler = sampler
+        self.num_own = validate_at_least("num_own", num_own, 0)
+        self.num_vectors = validate_at_least("num_vectors", num_vectors, 0)
+        self.vector_weight = validate_non_negative("vector_weight", vector_weight)
+
+    @classmethod
+    def create(
+        cls,
+        loop: SharedNegativesTrainingLoop,
+        mapped_triples: MappedTriples,
+        *,
+        num_relations: int,
+        sides: Sequence[Target],
+    ) -> GeneratedCandidates | None:
+        """Make the candidates of a training loop, with its sampler.
+
+        :param loop: the training loop
+        :param mapped_triples: shape: (num_triples, 3) the training triples, inverse ones included
+        :param num_relations: the number of relations, inverse ones included
+        :param sides: the sides that are replaced
+
+        :returns: the candidates, or None where the sampler of the loop generates none
+        """
+        if not is_generated(loop.negative_sampler):
+            return None
+        return cls(
+            _make_sampler(loop, mapped_triples, num_relations=num_relations, sides=sides),
+            num_own=loop.num_own,
+            num_vectors=loop.num_vectors,
+            vector_weight=loop.vector_weight,
+        )
+
+    def ids(self, positives: MappedTriples, side: Target) -> OwnCandidates | None:
+        """Draw ids from the bank.
+
+        :param positives: shape: (batch_size, 3) the positives
+        :param side: the side to replace
+
+        :returns: the candidates of each query, on the device of the positives, or None where there are none
+        """
+        if self.num_own == 0 or not self.sampler.engine.generates:
+            return None
+        ids = self.sampler.draw(positives.cpu(), side=_side(side), num_draws=self.num_own)
+        return OwnCandidates(ids.to(positives.device))
+
+    def vectors(self, positives: MappedTriples, side: Target) -> tuple[Tensor, FloatTensor] | None:
+        """Generate vectors.
+
+        :param positives: shape: (batch_size, 3) the positives
+        :param side: the side to replace
+
+        :returns: shape: (batch_size, num_vectors, ...) vectors in the model's own space, and shape: (batch_size, 1) the
+            logarithm of what each stands for, minus infinity for queries that training does not know; or None where
+            nothing is generated (yet)
+        """
+        engine = self.sampler.engine
+        if self.num_vectors == 0 or self.vector_weight == 0 or not engine.generates or engine.generator is None:
+            return None
+        rows = engine.index.find(*_query(positives.cpu(), _side(side)))
+        found = engine.generate(rows.clamp(min=0)).flatten(1, 2)
+        chosen = found[:, torch.randperm(found.shape[1])[: self.num_vectors]]
+        log_weight = math.log(self.vector_weight / chosen.shape[1])
+        log_weights = torch.where(rows < 0, -math.inf, log_weight)[:, None]
+        return chosen.to(positives.device), log_weights.to(positives.device)
+
+
+def _side(side: Target) -> int:
+    return HEAD if side == LABEL_HEAD else TAIL
+
+
+def _query(positives: LongTensor, side: int) -> tuple[LongTensor, LongTensor, int]:
+    """Tell the kept entities, the relations, and the side of positives."""
+    return positives[:, 2 if side == HEAD else 0], positives[:, 1], side
+
+
+def is_generated(sampler: HintOrType[NegativeSampler]) -> bool:
+    """Tell whether a sampler is one whose negatives are generated.
+
+    :param sampler: the name, class, or instance of the sampler, None for PyKEEN's default
+
+    :returns: whether it is
+    """
+    if isinstance(sampler, NegativeSampler):
+        return isinstance(sampler, GeneratedNegativeSampler)
+    return issubclass(negative_sampler_resolver.lookup(sampler), GeneratedNegativeSampler)
+
+
+def _make_sampler(
+    loop: SLCWATrainingLoop, mapped_triples: MappedTriples, *, num_relations: int, sides: Sequence[Target]
+) -> GeneratedNegativeSampler:
+    """Make the sampler of a training loop, or take the instance that there is.
+
+    :param loop: the training loop
+    :param mapped_triples: shape: (num_triples, 3) the training triples, inverse ones included
+    :param num_relations: the number of relations, inverse ones included
+    :param sides: the sides that are replaced
+
+    :returns: the sampler
+
+    :raises ValueError: if the sampler does not generate for these sides
+    """
+    options = {"corruption_scheme": list(sides), **(loop.negative_sampler_kwargs or {})}
+    made = negative_sampler_resolver.make(
+        loop.negative_sampler,
+        pos_kwargs=options,
+        mapped_triples=mapped_triples,
+        num_entities=loop.model.num_entities,
+        num_relations=num_relations,
+    )
+    assert isinstance(made, GeneratedNegativeSampler)
+    if missing := {_side(side) for side in sides} - set(made.sides):
+        raise ValueError(
+            f"corruption_scheme={options['corruption_scheme']} leaves out {len(missing)} of the sides {tuple(sides)} "
+            f"that the training loop replaces; leave it out, or choose other sides of the loop."
+        )
+    return made

@@ -1,0 +1,68 @@
+"""Training instances that are positives alone, for loops that do not need negatives of each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from pykeen.triples.instances import BaseBatchedSLCWAInstances, SLCWABatch, SubGraphSLCWAInstances
+from pykeen.typing import FloatTensor
+from pykeen.utils import split_workload
+
+__all__ = [
+    "PositiveBatch",
+    "PositiveInstances",
+    "SubGraphPositiveInstances",
+]
+
+
+class PositiveBatch(SLCWABatch, total=False):
+    """A batch of positives, whose ``negatives`` have the shape ``(batch_size, 0, 3)``."""
+
+    #: weights of queries by side, shape: ``(batch_size, num_sides)``
+    query_weights: FloatTensor
+
+
+class _PositivesOnly(BaseBatchedSLCWAInstances):
+    """Instances that do not sample negatives."""
+
+    #: Weights of queries by side, shape: ``(num_triples, num_sides)``
+    query_weights: FloatTensor | None = None
+
+    def __getitem__(self, item: Any) -> PositiveBatch:
+        """Get a batch from the given ids of positive triples."""
+        positives = self.mapped_triples[item]
+        # those who look at batches, as callbacks do, find what they expect
+        batch = PositiveBatch(positives=positives, negatives=positives.new_empty((len(positives), 0, 3)))
+        if self.query_weights is not None:
+            batch["query_weights"] = self.query_weights[item]
+        if self.loss_weighter is not None:
+            batch["pos_weights"] = self.loss_weighter.weight_triples(positives)
+        return batch
+
+
+class PositiveInstances(_PositivesOnly):
+    """Batches of positives in random order."""
+
+    def move(self, device: torch.device) -> None:
+        """Keep the triples on a device, where batches are then made.
+
+        :param device: the device
+        """
+        self.mapped_triples = self.mapped_triples.to(device)
+        if self.query_weights is not None:
+            self.query_weights = self.query_weights.to(device)
+
+    # docstr-coverage: inherited
+    def iter_triple_ids(self) -> Iterable[Any]:  # noqa: D102
+        workload = split_workload(len(self.mapped_triples))
+        # PyKEEN makes lists of numbers, which costs more than all the rest of a batch
+        order = torch.randperm(len(workload), device=self.mapped_triples.device) + workload.start
+        for ids in order.split(self.batch_size):
+            if len(ids) == self.batch_size or not self.drop_last:
+                yield ids
+
+
+class SubGraphPositiveInstances(SubGraphSLCWAInstances, _PositivesOnly):
+    """Batches of positives that are coherent subgraphs."""

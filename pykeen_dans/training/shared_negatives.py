@@ -1,0 +1,410 @@
+"""The training loop whose negatives are shared by the batch, and corrected for that."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from class_resolver import HintOrType, OptionalKwargs
+from pykeen.losses import CrossEntropyLoss, loss_resolver
+from pykeen.sampling import BasicNegativeSampler, negative_sampler_resolver
+from pykeen.training import SLCWATrainingLoop
+from pykeen.triples import CoreTriplesFactory
+from pykeen.triples.instances import SLCWABatch
+from pykeen.typing import LABEL_TAIL, FloatTensor, MappedTriples, Target
+from torch.utils.data import DataLoader
+from torch_max_mem.api import is_oom_error
+
+from ..scoring.corrections import WeightedCandidates, correct_loss, correctable_losses, is_correctable
+from ..scoring.proposals import Pool, Proposal, proposal_resolver
+from ..scoring.query_forms import CandidateScores, form_names, score_candidates
+from ..scoring.representations import SIDES, Candidates
+from ..scoring.strata import OwnCandidates, weigh_candidates
+from ..scoring.subsampling import SUBSAMPLINGS, Subsampling, query_weights
+from ..utils.validation import make_by_name, validate_at_least, validate_between, validate_choice, validate_non_negative
+from .generated import GeneratedCandidates, is_generated
+from .positives import PositiveInstances, SubGraphPositiveInstances
+
+__all__ = [
+    "SharedNegativesTrainingLoop",
+]
+
+logger = logging.getLogger(__name__)
+
+
+def _validate_sides(sides: Sequence[Target]) -> tuple[Target, ...]:
+    """Check the sides to replace."""
+    if not sides or isinstance(sides, str) or len(set(sides)) < len(sides):
+        raise ValueError(f"sides={sides!r} is not a list of different sides; choose e.g. ['head', 'tail'], or None.")
+    for side in sides:
+        validate_choice("sides", side, SIDES)
+    return tuple(sides)
+
+
+@dataclasses.dataclass
+class _SharedBatch:
+    """What all parts of a batch have in common."""
+
+    #: The batch as the data loader made it, by which it is recognised
+    source: SLCWABatch
+    #: The positives on the model's device, shape: ``(batch_size, 3)``
+    positives: MappedTriples
+    #: The pool of each side
+    pools: Mapping[Target, Pool]
+    #: The candidates of each query by side
+    own: Mapping[Target, OwnCandidates | None]
+    #: Vectors of each query by side, and the logarithm of what each stands for
+    vectors: Mapping[Target, tuple[FloatTensor, FloatTensor] | None]
+    #: The weights of queries by side, shape: ``(batch_size,)``
+    weights: Mapping[Target, FloatTensor | None]
+
+
+class SharedNegativesTrainingLoop(SLCWATrainingLoop):
+    r"""Train with one pool of negatives for each batch, which stands for all entities.
+
+    Each positive of a batch is compared with the same entities. They are scored by one matrix product where the model
+    allows it (:mod:`pykeen_dans.scoring.query_forms`), and the loss is corrected such that it estimates that of
+    comparing the positive with *all* entities, as "1vsAll" does (:mod:`pykeen_dans.scoring.corrections`). The positive
+    itself never counts as a negative. Other known answers do, as they do in 1vsAll.
+
+    A sampler whose negatives are generated, as ``negative_sampler="dans_kgc"``, adds candidates of each query
+    (:mod:`pykeen_dans.training.generated`). Other samplers have no part in it: none is made, and a warning says so
+    where one was asked for.
+
+    It is known to PyKEEN as ``training_loop="shared-negatives"``.
+    """
+
+    supports_slicing: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        num_shared: int = 256,
+        proposal: HintOrType[Proposal] = None,
+        proposal_kwargs: OptionalKwargs = None,
+        replacement: bool = False,
+        sides: Sequence[Target] | None = None,
+        subsampling: Subsampling = "none",
+        subsampling_power: float = 0.5,
+        negatives_weight: float = 1.0,
+        num_own: int = 0,
+        num_vectors: int = 0,
+        vector_weight: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        """Initialize the training loop.
+
+        :param num_shared: the number of negatives of each batch and side. If there are not more entities than that, all
+            of them are scored, and the loss is exactly that of 1vsAll.
+        :param proposal: what negatives are drawn from, see :data:`pykeen_dans.scoring.proposals.proposal_resolver`;
+            ``"uniform"`` by default
+        :param proposal_kwargs: its parameters
+        :param replacement: whether negatives are drawn independently of each other. By default, draws are stratified.
+        :param sides: the sides to replace, among ``"head"`` and ``"tail"``. By default tails alone if training has
+            inverse triples, else both.
+        :param subsampling: how queries are weighted: all alike (``"none"``), by the inverse frequency of the query
+            (``"unique"``), or by that of both queries of the triple (``"frequency"``), see
+            :func:`pykeen_dans.scoring.subsampling.query_weights`
+        :param subsampling_power: the power of the frequency
+        :param negatives_weight: the weight of all negatives of a positive, where that of the positive is one. It is for
+            pointwise losses only, since in the others negatives compete with the positive as they are.
+        :param num_own: the number of generated ids of each query, beside those that are shared, 0 for none
+        :param num_vectors: the number of generated vectors of each query that are scored themselves, 0 for none
+        :param vector_weight: the number of entities that the vectors of a query stand for together. They are no
+            entities, so that, unlike ids, they change what is estimated.
+        :param kwargs: keyword-based parameters of :class:`pykeen.training.SLCWATrainingLoop`
+
+        :raises ValueError: if a value is invalid, or if the model's loss can not be corrected, but for the margin
+            ranking loss that PyKEEN makes where none is chosen, which is replaced by cross entropy
+        """
+        super().__init__(**kwargs)
+        self.num_shared = validate_at_least("num_shared", num_shared, 1)
+        self.proposal = proposal
+        self.proposal_kwargs = proposal_kwargs
+        self.replacement = replacement
+        self.sides = None if sides is None else _validate_sides(sides)
+        validate_choice("subsampling", subsampling, SUBSAMPLINGS)
+        self.subsampling = subsampling
+        self.subsampling_power = validate_between("subsampling_power", subsampling_power, 0, 10)
+        self.negatives_weight = negatives_weight
+        self.num_own = validate_at_least("num_own", num_own, 0)
+        self.num_vectors = validate_at_least("num_vectors", num_vectors, 0)
+        self.vector_weight = validate_non_negative("vector_weight", vector_weight)
+        self._generated: GeneratedCandidates | None = None
+        self._replace_default_loss()
+        # it is made anew for each batch, since the loss may be replaced; here it shows whether it can be made
+        correct_loss(self.loss, negatives_weight=negatives_weight)
+        self._batch: _SharedBatch | None = None
+        # made anew for the triples of the training, too; here they show whether they can be made
+        self._proposals = self._make_proposals(kwargs["triples_factory"])
+        self._warn_of_sampler()
+
+    def _replace_default_loss(self) -> None:
+        """Use cross entropy where nobody has chosen a loss, and the default can not be corrected.
+
+        This is so with ``pipeline(model="ComplEx", training_loop="shared-negatives")``, and for all models with
+        ``pykeen train``, which has no option for losses: PyKEEN then makes a margin ranking loss.
+        """
+        defaults = {loss_resolver.default, self.model.loss_default}
+        if type(self.loss) in defaults and not is_correctable(type(self.loss)):
+            logger.warning(
+                "loss=%s, which is the default, can not be corrected for shared negatives, and is replaced by cross "
+                "entropy; pass loss='crossentropy' to choose it, or one of %s.",
+                type(self.loss).__name__,
+                ", ".join(correctable_losses()),
+            )
+            self.model.loss = CrossEntropyLoss(reduction=self.loss.reduction)
+
+    def _warn_of_sampler(self) -> None:
+        """Say that a sampler was asked for in vain."""
+        if is_generated(self.negative_sampler):
+            return
+        if self.num_own or self.num_vectors:
+            raise ValueError(
+                f"num_own={self.num_own} and num_vectors={self.num_vectors} need a sampler that generates negatives; "
+                f"use e.g. negative_sampler='dans_kgc', or leave them out."
+            )
+        is_basic = self.negative_sampler is None or (
+            negative_sampler_resolver.lookup(self.negative_sampler) is BasicNegativeSampler
+        )
+        if not is_basic or self.negative_sampler_kwargs:
+            logger.warning(
+                "negative_sampler=%r with negative_sampler_kwargs=%r has no effect in %s, which draws num_shared=%d "
+                "negatives for each batch by itself.",
+                self.negative_sampler,
+                self.negative_sampler_kwargs,
+                type(self).__name__,
+                self.num_shared,
+            )
+
+    def own_candidates(self, positives: MappedTriples, side: Target) -> OwnCandidates | None:
+        """Choose candidates of each query, beside those that all queries share.
+
+        Subclasses may override it. Whatever it returns, the loss estimates the same as without, so long as the choice
+        does not depend on the pool.
+
+        :param positives: shape: ``(batch_size, 3)``
+            the positives, on the model's device
+        :param side: the side to replace
+
+        :returns: the candidates, on the model's device, or None
+        """
+        return None if self._generated is None else self._generated.ids(positives, side)
+
+    # docstr-coverage: inherited
+    def _create_training_data_loader(
+        self,
+        triples_factory: CoreTriplesFactory,
+        *,
+        sampler: Literal["schlichtkrull"] | None,
+        batch_size: int,
+        drop_last: bool,
+        **kwargs: Any,
+    ) -> DataLoader[SLCWABatch]:
+        validate_choice("sampler", str(sampler), ("None", "schlichtkrull"))
+        # PyKEEN warns of being told what it does anyway
+        options = {} if kwargs.pop("shuffle", True) else {"shuffle": False}
+        instances = (SubGraphPositiveInstances if sampler else PositiveInstances).from_triples_factory(
+            triples_factory,
+            batch_size=batch_size,
+            drop_last=drop_last,
+            loss_weighter=self.loss_weighter,
+            loss_weighter_kwargs=self.loss_weighter_kwargs,
+            **options,
+        )
+        self._batch, self._proposals = None, self._make_proposals(triples_factory)
+        instances.query_weights = query_weights(
+            instances.mapped_triples,
+            sides=list(self._proposals),
+            subsampling=self.subsampling,
+            power=self.subsampling_power,
+        )
+        self._generated = GeneratedCandidates.create(
+            self, instances.mapped_triples, num_relations=triples_factory.num_relations, sides=list(self._proposals)
+        )
+        logger.debug("The forms of scores are %s.", form_names(self.model))
+        if isinstance(instances, PositiveInstances) and self._may_move(kwargs.get("num_workers", 0)):
+            instances.move(self.device)
+            kwargs["pin_memory"] = False
+        # automatic batching is disabled
+        return DataLoader(dataset=instances, batch_size=None, batch_sampler=None, **kwargs)
+
+    def _may_move(self, num_workers: int) -> bool:
+        """Return whether batches can be made on the model's device."""
+        # workers must not use a GPU, and weighters need not be able to
+        return self.device.type != "cpu" and not num_workers and self.loss_weighter is None
+
+    def _effective_sides(self, triples_factory: CoreTriplesFactory) -> tuple[Target, ...]:
+        """Return the sides to replace for some training triples."""
+        if self.sides is not None:
+            return self.sides
+        # with inverse triples, to replace the tail of an inverse triple is to replace the head
+        return (LABEL_TAIL,) if triples_factory.create_inverse_triples else SIDES
+
+    def _make_proposals(self, triples_factory: CoreTriplesFactory) -> Mapping[Target, Proposal]:
+        """Make the proposal of each side for some training triples."""
+        mapped_triples = triples_factory._add_inverse_triples_if_necessary(triples_factory.mapped_triples)
+        num_entities = self.model._get_entity_len(mode=self.mode)
+        kwargs = {"replacement": self.replacement, **(self.proposal_kwargs or {}), "num_entities": num_entities}
+        return {
+            side: make_by_name(
+                "proposal",
+                proposal_resolver,
+                self.proposal,
+                {**kwargs, "answers": mapped_triples[:, 2 if side == LABEL_TAIL else 0]},
+            )
+            for side in self._effective_sides(triples_factory)
+        }
+
+    def _share(self, batch: SLCWABatch) -> _SharedBatch:
+        """Draw what all parts of a batch share, once."""
+        if self._batch is not None and self._batch.source is batch:
+            return self._batch
+        device = self.device
+        positives = batch["positives"].to(device=device)
+        self._batch = _SharedBatch(
+            source=batch,
+            positives=positives,
+            pools={
+                side: proposal.draw(min(self.num_shared, proposal.num_entities), device=device)
+                for side, proposal in self._proposals.items()
+            },
+            own={side: self.own_candidates(positives, side) for side in self._proposals},
+            vectors={
+                side: None if self._generated is None else self._generated.vectors(positives, side)
+                for side in self._proposals
+            },
+            weights=dict(zip(self._proposals, self._row_weights(batch), strict=True)),
+        )
+        return self._batch
+
+    def _row_weights(self, batch: SLCWABatch) -> Sequence[FloatTensor | None]:
+        """Multiply the weights of queries and of triples, shapes: ``(batch_size,)``, one for each side."""
+        triples: FloatTensor | None = batch.get("pos_weights")
+        if triples is not None:
+            triples = triples.to(device=self.device).view(-1)
+            if self.loss.reduction == "mean":
+                # as PyKEEN's weighted means do, but for the whole batch, such that its parts add up
+                triples = triples / triples.mean().clamp_min(torch.finfo(triples.dtype).tiny)
+        queries: FloatTensor | None = batch.get("query_weights")  # type: ignore[assignment]
+        if queries is None:
+            return [triples] * len(self._proposals)
+        by_side = queries.to(device=self.device).unbind(dim=-1)
+        return by_side if triples is None else [triples * weights for weights in by_side]
+
+    # docstr-coverage: inherited
+    def _process_batch(
+        self,
+        batch: SLCWABatch,
+        start: int,
+        stop: int,
+        label_smoothing: float = 0.0,
+        slice_size: int | None = None,
+    ) -> FloatTensor:
+        shared = self._share(batch)
+        part = slice(start, stop)
+        own = {side: None if own is None else own.rows(part) for side, own in shared.own.items()}
+        scores = score_candidates(
+            self.model,
+            shared.positives[part],
+            {
+                # places without a candidate are masked, but have to be scored as some entity
+                side: Candidates(
+                    pool.ids,
+                    None if (chosen := own[side]) is None else chosen.ids.clamp_min(0),
+                    None if (vectors := shared.vectors[side]) is None else vectors[0][part],
+                )
+                for side, pool in shared.pools.items()
+            },
+            mode=self.mode,
+            slice_size=slice_size,
+        )
+        losses = [
+            self._side_loss(shared, part, side, scores[side], own[side], label_smoothing) for side in shared.pools
+        ]
+        loss = sum(losses[1:], start=losses[0])
+        if self.loss.reduction == "mean":
+            loss = loss / len(losses)
+        return loss + self.model.collect_regularization_term()
+
+    def _side_loss(
+        self,
+        shared: _SharedBatch,
+        part: slice,
+        side: Target,
+        scores: CandidateScores,
+        own: OwnCandidates | None,
+        label_smoothing: float,
+    ) -> FloatTensor:
+        """Compute the loss of replacing one side of a part of a batch."""
+        answers = shared.positives[part, 2 if side == LABEL_TAIL else 0]
+        weights = weigh_candidates(answers, shared.pools[side], own)
+        candidates = WeightedCandidates(scores.shared, weights.shared, weights.shared_mask)
+        if scores.own is not None and weights.own is not None and weights.own_mask is not None:
+            candidates = WeightedCandidates(
+                torch.cat([scores.shared, scores.own], dim=-1),
+                torch.cat([weights.shared.expand_as(scores.shared), weights.own], dim=-1),
+                torch.cat([weights.shared_mask, weights.own_mask], dim=-1),
+            )
+        vectors = shared.vectors[side]
+        if scores.vectors is not None and vectors is not None:
+            log_weights = vectors[1][part].expand_as(scores.vectors)
+            candidates = WeightedCandidates(
+                torch.cat([candidates.scores, scores.vectors], dim=-1),
+                torch.cat([candidates.log_weights.expand_as(candidates.scores), log_weights], dim=-1),
+                torch.cat([candidates.mask, log_weights.isneginf()], dim=-1),
+            )
+        row_weights = shared.weights[side]
+        return correct_loss(self.loss, negatives_weight=self.negatives_weight)(
+            scores.positive,
+            candidates,
+            num_entities=self._proposals[side].num_entities,
+            label_smoothing=label_smoothing,
+            row_weights=None if row_weights is None else row_weights[part],
+        )
+
+    # docstr-coverage: inherited
+    def _slice_size_search(
+        self,
+        *,
+        triples_factory: CoreTriplesFactory,
+        batch_size: int,
+        sub_batch_size: int,
+        supports_sub_batching: bool,
+    ) -> int:
+        if not supports_sub_batching:
+            # what keeps batches from being divided is batch normalisation, and so it is with slices
+            raise MemoryError(
+                f"batch_size={batch_size} does not fit into the memory, and {type(self.model).__name__} has batch "
+                f"normalisation, so that batches can not be divided; make batch_size or num_shared smaller."
+            )
+        slice_size = math.ceil(self.num_shared / 2)
+        while True:
+            logger.debug("Trying slice_size=%d now.", slice_size)
+            try:
+                self._free_graph_and_cache()  # type: ignore[no-untyped-call]
+                self._train(
+                    triples_factory=triples_factory,
+                    num_epochs=1,
+                    batch_size=batch_size,
+                    sub_batch_size=sub_batch_size,
+                    slice_size=slice_size,
+                    only_size_probing=True,
+                )
+            except RuntimeError as error:
+                self._free_graph_and_cache()  # type: ignore[no-untyped-call]
+                if not is_oom_error(error):
+                    raise
+                if slice_size == 1:
+                    raise MemoryError(
+                        f"Even slice_size=1 does not fit into the memory with batch_size={batch_size}; make it smaller."
+                    ) from error
+                slice_size = math.ceil(slice_size / 2)
+            else:
+                self._free_graph_and_cache()  # type: ignore[no-untyped-call]
+                logger.info("Concluded search with slice_size=%d.", slice_size)
+                return slice_size
