@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pathlib
 import statistics
 
 import pytest
@@ -41,8 +42,8 @@ def _sampler(dataset: Nations, training: torch.Tensor, **kwargs) -> DiffusionAda
         "num_slots": 4,
         "fit_steps": 1,
         "reference_kwargs": {"kind": "random", "dim": 8},
-        "difficulty": "constant",
-        "hidden_dim": 8,
+        "generator_kwargs": {"difficulty": "constant", "hidden_dim": 8, "num_types": 2},
+        "targets": (0.45, 0.2),
         "random_state": 0,
         **kwargs,
     }
@@ -109,9 +110,17 @@ def test_drawn(
     assert report.from_bank == 0
 
 
+@pytest.mark.parametrize("known_answers", ["compete", "mask"])
 @pytest.mark.parametrize("memory", [256.0, 2e-3])
-def test_bands(dataset: Nations, training: torch.Tensor, held_out: torch.Tensor, memory: float, isolated_cache):
-    sampler = _sampler(dataset, training, memory=memory, num_types=2)
+def test_bands(
+    dataset: Nations,
+    training: torch.Tensor,
+    held_out: torch.Tensor,
+    memory: float,
+    known_answers: str,
+    isolated_cache: pathlib.Path,
+):
+    sampler = _sampler(dataset, training, memory=memory, known_answers=known_answers)
     engine = sampler.engine
     assert engine.bank.shared == (memory < 1)
     report = describe_negatives(
@@ -119,22 +128,49 @@ def test_bands(dataset: Nations, training: torch.Tensor, held_out: torch.Tensor,
     )
     positives = training[torch.randperm(len(training), generator=torch.Generator().manual_seed(3))[:NUM_POSITIVES]]
     known = _set(training)
-    assert report.targets == engine.settings.targets
-    assert len(report.bands) == engine.num_bands
+    assert report.targets == (0.45, 0.2)
+    assert len(report.bands) == engine.num_bands == 2
     for band, found in enumerate(report.bands):
         triples, entities = [], []
-        for head, relation, tail in positives.tolist():
+        for positive in positives.tolist():
+            head, relation, tail = positive
             for side, kept in ((HEAD, tail), (TAIL, head)):
                 query = engine.index.find(torch.tensor([kept]), torch.tensor([relation]), side)
-                for entity in engine.bank.ids[engine.bank.rows(query)[0], band].tolist():
-                    triple = (entity, relation, tail) if side == HEAD else (head, relation, entity)
-                    if entity >= 0 and not (engine.bank.shared and triple in known):
+                for entity in engine.bank.ids[engine.bank.rows(query)[0], band].flatten().tolist():
+                    triple = [entity, relation, tail] if side == HEAD else [head, relation, entity]
+                    # what is drawn is never the positive itself, and no known answer where these are masked
+                    masked = known_answers == "mask" and tuple(triple) in known
+                    if entity >= 0 and triple != positive and not masked:
                         triples.append(triple)
                         entities.append(entity)
         assert found.count == len(triples)
-        assert found.known == 0
+        assert found.known == pytest.approx(_share(torch.tensor(triples), training))
+        assert (found.known == 0) == (known_answers == "mask")
         assert found.held_out == pytest.approx(_share(torch.tensor(triples), held_out))
         assert found.diversity == pytest.approx(len(set(entities)) / dataset.num_entities)
+
+
+@pytest.mark.parametrize("generator", ["two-way-gan", "prior"])
+def test_bands_of_several_sources(dataset: Nations, training: torch.Tensor, generator: str, isolated_cache):
+    """What all sources have made for a band is described together."""
+    sampler = _sampler(dataset, training, generator=generator, generator_kwargs={}, known_answers="mask")
+    assert sampler.engine.sources == ("entity", "relation")
+    report = describe_negatives(sampler, mapped_triples=training, num_positives=NUM_POSITIVES)
+    assert len(report.bands) == 2
+    for band in report.bands:
+        # two sides of each positive, and 4 ids of each source, some of which are missing
+        assert NUM_POSITIVES * 2 * 4 < band.count <= NUM_POSITIVES * 2 * 8
+        assert band.known == 0
+
+
+def test_control_has_no_bands(dataset: Nations, training: torch.Tensor, isolated_cache):
+    """Where nothing is generated, there are uniform negatives and nothing else to describe."""
+    sampler = _sampler(dataset, training, generator="uniform", generator_kwargs={})
+    report = describe_negatives(sampler, mapped_triples=training, num_positives=NUM_POSITIVES)
+    assert report.bands == ()
+    assert report.from_bank == 0
+    assert report.drawn.count == NUM_POSITIVES * 8
+    assert negatives_table(sampler, training[:5]).empty
 
 
 def test_from_bank_and_no_trace(sampler: DiffusionAdaptiveNegativeSampler, training: torch.Tensor):
@@ -142,9 +178,9 @@ def test_from_bank_and_no_trace(sampler: DiffusionAdaptiveNegativeSampler, train
     seen = sampler.num_seen.item()
     state = torch.random.get_rng_state()
     report = describe_negatives(sampler, mapped_triples=training, num_positives=NUM_POSITIVES)
-    wanted = sampler.state.share
-    # Nations has queries to which nearly all entities are known answers, so that some of the bank is empty
-    assert 0 < report.from_bank <= wanted
+    wanted = sampler.share
+    # the positive itself is among what was generated, and is not drawn
+    assert 0 < report.from_bank < wanted
     assert math.isnan(report.drawn.held_out)
     assert sampler.num_seen.item() == seen
     assert torch.equal(torch.random.get_rng_state(), state)
@@ -180,9 +216,11 @@ def test_hardness(dataset: Nations, sampler: DiffusionAdaptiveNegativeSampler, t
         assert row["percentile"] == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.parametrize("known_answers", ["compete", "mask"])
 def test_table(
-    dataset: Nations, sampler: DiffusionAdaptiveNegativeSampler, training: torch.Tensor, held_out: torch.Tensor
+    dataset: Nations, training: torch.Tensor, held_out: torch.Tensor, known_answers: str, isolated_cache: pathlib.Path
 ):
+    sampler = _sampler(dataset, training, known_answers=known_answers)
     names = {number: name for name, number in dataset.entity_to_id.items()}
     entity_labels = [names[number] for number in range(dataset.num_entities)]
     table = negatives_table(sampler, training[:5], entity_labels=entity_labels, held_out=held_out, per_band=2)
@@ -200,6 +238,7 @@ def test_table(
     assert set(table["band"]) <= set(range(sampler.engine.num_bands))
     assert table["percentile"].isna().all()
     known, true = _set(training), _set(held_out)
+    num_known = 0
     for row in table.to_dict("records"):
         relation = int(row["relation"])
         head, tail = row["head"], row["tail"]
@@ -209,8 +248,10 @@ def test_table(
         else:
             tail = row["negative"]
         negative = (dataset.entity_to_id[head], relation, dataset.entity_to_id[tail])
-        assert negative not in known
+        assert negative != (dataset.entity_to_id[row["head"]], relation, dataset.entity_to_id[row["tail"]])
+        num_known += negative in known
         assert row["true"] == (negative in true)
+    assert (num_known == 0) == (known_answers == "mask")
     counts = table.groupby(["head", "relation", "tail", "side", "band"]).size()
     assert counts.max() <= 2
 
