@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import operator
 import re
 
 import pytest
@@ -14,7 +15,6 @@ from pykeen_dans.generators import Generator, generator_resolver
 from pykeen_dans.graph.difficulty import difficulty_resolver
 from pykeen_dans.multimodal import text_encoder_resolver
 from pykeen_dans.sampling import GeneratedNegativeSampler
-from pykeen_dans.training.loops import CurriculumTrainingLoop
 from pykeen_dans.training.vector_loss import VectorLoss
 
 from .utils import GENERATORS, parameters_of
@@ -35,15 +35,17 @@ CLASSES: list[type] = [
     GeneratedNegativeSampler,
     *SAMPLERS,
     Generator,
-    *generator_resolver,
-    CurriculumTrainingLoop,
+    *sorted(generator_resolver, key=operator.attrgetter("__name__")),
     *LOOPS,
     pykeen_dans.CurriculumTrainingCallback,
     VectorLoss,
     Curriculum,
-    *curriculum_resolver,
-    *difficulty_resolver,
-    *text_encoder_resolver,
+    *(
+        cls
+        for resolver in (curriculum_resolver, difficulty_resolver, text_encoder_resolver)
+        # resolvers hold sets, and the order of tests must not depend on hashes
+        for cls in sorted(resolver, key=operator.attrgetter("__name__"))
+    ),
 ]
 
 

@@ -8,7 +8,7 @@ all entities, whatever their number.
 
 The spread need not search all entities. Among a random pool of ``k / spread`` entities, the ``k`` nearest to a vector
 are a draw of size ``k`` from the nearest ``spread`` of all, up to the luck of the pool. So the cost of a query does not
-grow with the number of entities.
+grow with the number of entities. Pools of at least 512 entities, or all that there are, leave little to luck.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ __all__ = [
     "SpreadDecoder",
     "take_nearest",
 ]
+
+#: The smallest pool in which the nearest entities are looked for, where there are so many
+_LEAST_POOL = 512
 
 
 def take_nearest(
@@ -137,14 +140,11 @@ class SpreadDecoder:
 
         :returns: shape: (n, num_slots)
         """
-        pool_size = math.ceil(self.num_slots / spread)
-        pool = space.draw(pool_size, random)
-        # where the pool is everything, all that the spread holds may be drawn, else the pool is a draw already
-        num_candidates = (
-            max(self.min_candidates, math.ceil(spread * len(pool)))
-            if pool_size >= space.num_members
-            else self.num_slots
-        )
+        # all queries of a call share the pool, so that it must not be a handful of entities
+        pool = space.draw(max(_LEAST_POOL, math.ceil(self.num_slots / spread)), random)
+        num_candidates = math.ceil(spread * len(pool))
+        if len(pool) == space.num_members:
+            num_candidates = max(self.min_candidates, num_candidates)
         candidates = space.vectors[pool.to(space.device)]
         similarity = functional.normalize(vectors, dim=-1) @ functional.normalize(candidates, dim=-1).T
         column = take_nearest(

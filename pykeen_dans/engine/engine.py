@@ -6,7 +6,6 @@ its budget ends.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import logging
 from collections.abc import Callable
@@ -24,13 +23,12 @@ from ..space import EntitySpace, reference_space
 from ..utils.budget import Budget
 from .curriculum import Curriculum, CurriculumState
 from .diversity import Diversity, measure_diversity
+from .reports import RefreshReport, UpdateReport
 from .settings import EngineSettings, UpdateBudget
 from .steering import HardnessSteering, rank_percentiles
 
 __all__ = [
     "GenerationEngine",
-    "RefreshReport",
-    "UpdateReport",
 ]
 
 if TYPE_CHECKING:
@@ -42,38 +40,11 @@ logger = logging.getLogger(__name__)
 _ALONE_SPREAD = 0.3
 #: The number of queries that are generated for at once
 _CHUNK = 1024
+#: A model that ranks known answers no better than this cannot tell what is hard: everything would seem too easy, and
+#: the bands would be driven to where the model, once it has learned, finds them far too hard
+_LEARNED = 0.25
 #: The sizes of the samples by which hardness and diversity are measured
 _STEERING_QUERIES, _STEERING_SLOTS, _DIVERSITY_QUERIES = 64, 8, 128
-
-
-@dataclasses.dataclass(frozen=True)
-class RefreshReport:
-    """What a refresh of the bank came to.
-
-    :param queries: the number of queries that were generated for
-    :param seconds: the wall time in seconds
-    :param empty: the share of slots for which a query had no candidate, to be filled uniformly
-    """
-
-    queries: int
-    seconds: float
-    empty: float
-
-
-@dataclasses.dataclass(frozen=True)
-class UpdateReport:
-    """What an update of an engine came to.
-
-    :param fit: the training of the generator
-    :param diversity: how diverse its vectors are
-    :param refresh: the refresh of the bank
-    :param metrics: all of it by the names of metrics
-    """
-
-    fit: FitReport
-    diversity: Diversity
-    refresh: RefreshReport
-    metrics: dict[str, float]
 
 
 class GenerationEngine:
@@ -319,10 +290,12 @@ class GenerationEngine:
         """
         generator, _ = self._entered()
         # as often as training sees them
-        queries, _ = self.graph.sample_positives(_STEERING_QUERIES, self.random)
+        queries, answers = self.graph.sample_positives(_STEERING_QUERIES, self.random)
         slots = torch.randperm(self.settings.num_slots, generator=self.random)[:_STEERING_SLOTS]
         ids = self.propose(queries.rows)[..., slots]
-        self.steering.update(self.percentiles(model, queries.rows, ids), generator)
+        ((of_answers,),) = self.percentiles(model, queries.rows, answers[:, None, None, None])
+        if of_answers < _LEARNED:
+            self.steering.update(self.percentiles(model, queries.rows, ids), generator)
 
     def percentiles(self, model: Model, rows: LongTensor, ids: LongTensor) -> list[list[float]]:
         """Measure the hardness of ids.

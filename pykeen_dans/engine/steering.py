@@ -6,7 +6,8 @@ ruinous for one of fifteen thousand, and a fixed spread grows easier as the mode
 each hardness band is measured at each update on a sample of queries, and the spread of the decoder, then the means of
 the generator itself, are moved towards the target. This loop is our own; the papers fix a timestep and hope.
 
-Bands keep their distance: neighbours differ in their spreads by the part that their targets differ by at least.
+Bands keep their distance: the spreads of neighbours differ by a tenth at least. A model that does not rank known
+answers yet cannot tell what is hard, and is not asked.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ def _is_among(pool: Pool, others: LongTensor) -> BoolTensor:
     # searching costs the logarithm of the size of the pool for each of the others, comparing all pairs its size
     values, order = pool.ids.sort()
     size = len(values)
-    found = torch.searchsorted(values, others).clamp_max_(size - 1)
+    found = torch.searchsorted(values, others.contiguous()).clamp_max_(size - 1)
     # what is not found goes to an additional column
     place = torch.where(values[found] == others, order[found] if pool.distinct else found, size)
     mask = torch.zeros((len(others), size + 1), dtype=torch.bool, device=others.device)

@@ -1,19 +1,27 @@
-"""Training instances that are positives alone, for loops that do not need negatives of each of them."""
+"""Batches of positives alone, for loops that do not need negatives of each of them, and what such a batch shares."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from pykeen.triples.instances import BaseBatchedSLCWAInstances, SLCWABatch, SubGraphSLCWAInstances
-from pykeen.typing import FloatTensor
+from pykeen.typing import FloatTensor, MappedTriples, Target
 from pykeen.utils import split_workload
+
+from ..scoring.proposals import Pool
+from ..scoring.representations import SIDES
+from ..scoring.strata import OwnCandidates
+from ..utils.validation import validate_choice
 
 __all__ = [
     "PositiveBatch",
     "PositiveInstances",
+    "SharedBatch",
     "SubGraphPositiveInstances",
+    "validate_sides",
 ]
 
 
@@ -66,3 +74,30 @@ class PositiveInstances(_PositivesOnly):
 
 class SubGraphPositiveInstances(SubGraphSLCWAInstances, _PositivesOnly):
     """Batches of positives that are coherent subgraphs."""
+
+
+@dataclasses.dataclass
+class SharedBatch:
+    """What all parts of a batch have in common."""
+
+    #: The batch as the data loader made it, by which it is recognised
+    source: SLCWABatch
+    #: The positives on the model's device, shape: ``(batch_size, 3)``
+    positives: MappedTriples
+    #: The pool of each side
+    pools: Mapping[Target, Pool]
+    #: The candidates of each query by side
+    own: Mapping[Target, OwnCandidates | None]
+    #: Vectors of each query by side, and the logarithm of what each stands for
+    vectors: Mapping[Target, tuple[FloatTensor, FloatTensor] | None]
+    #: The weights of queries by side, shape: ``(batch_size,)``
+    weights: Mapping[Target, FloatTensor | None]
+
+
+def validate_sides(sides: Sequence[Target]) -> tuple[Target, ...]:
+    """Check the sides to replace."""
+    if not sides or isinstance(sides, str) or len(set(sides)) < len(sides):
+        raise ValueError(f"sides={sides!r} is not a list of different sides; choose e.g. ['head', 'tail'], or None.")
+    for side in sides:
+        validate_choice("sides", side, SIDES)
+    return tuple(sides)

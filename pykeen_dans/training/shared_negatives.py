@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -20,47 +19,20 @@ from torch.utils.data import DataLoader
 from torch_max_mem.api import is_oom_error
 
 from ..scoring.corrections import WeightedCandidates, correct_loss, correctable_losses, is_correctable
-from ..scoring.proposals import Pool, Proposal, proposal_resolver
+from ..scoring.proposals import Proposal, proposal_resolver
 from ..scoring.query_forms import CandidateScores, form_names, score_candidates
 from ..scoring.representations import SIDES, Candidates
 from ..scoring.strata import OwnCandidates, weigh_candidates
 from ..scoring.subsampling import SUBSAMPLINGS, Subsampling, query_weights
 from ..utils.validation import make_by_name, validate_at_least, validate_between, validate_choice, validate_non_negative
 from .generated import GeneratedCandidates, is_generated
-from .positives import PositiveInstances, SubGraphPositiveInstances
+from .positives import PositiveInstances, SharedBatch, SubGraphPositiveInstances, validate_sides
 
 __all__ = [
     "SharedNegativesTrainingLoop",
 ]
 
 logger = logging.getLogger(__name__)
-
-
-def _validate_sides(sides: Sequence[Target]) -> tuple[Target, ...]:
-    """Check the sides to replace."""
-    if not sides or isinstance(sides, str) or len(set(sides)) < len(sides):
-        raise ValueError(f"sides={sides!r} is not a list of different sides; choose e.g. ['head', 'tail'], or None.")
-    for side in sides:
-        validate_choice("sides", side, SIDES)
-    return tuple(sides)
-
-
-@dataclasses.dataclass
-class _SharedBatch:
-    """What all parts of a batch have in common."""
-
-    #: The batch as the data loader made it, by which it is recognised
-    source: SLCWABatch
-    #: The positives on the model's device, shape: ``(batch_size, 3)``
-    positives: MappedTriples
-    #: The pool of each side
-    pools: Mapping[Target, Pool]
-    #: The candidates of each query by side
-    own: Mapping[Target, OwnCandidates | None]
-    #: Vectors of each query by side, and the logarithm of what each stands for
-    vectors: Mapping[Target, tuple[FloatTensor, FloatTensor] | None]
-    #: The weights of queries by side, shape: ``(batch_size,)``
-    weights: Mapping[Target, FloatTensor | None]
 
 
 class SharedNegativesTrainingLoop(SLCWATrainingLoop):
@@ -126,7 +98,7 @@ class SharedNegativesTrainingLoop(SLCWATrainingLoop):
         self.proposal = proposal
         self.proposal_kwargs = proposal_kwargs
         self.replacement = replacement
-        self.sides = None if sides is None else _validate_sides(sides)
+        self.sides = None if sides is None else validate_sides(sides)
         validate_choice("subsampling", subsampling, SUBSAMPLINGS)
         self.subsampling = subsampling
         self.subsampling_power = validate_between("subsampling_power", subsampling_power, 0, 10)
@@ -138,7 +110,7 @@ class SharedNegativesTrainingLoop(SLCWATrainingLoop):
         self._replace_default_loss()
         # it is made anew for each batch, since the loss may be replaced; here it shows whether it can be made
         correct_loss(self.loss, negatives_weight=negatives_weight)
-        self._batch: _SharedBatch | None = None
+        self._batch: SharedBatch | None = None
         # made anew for the triples of the training, too; here they show whether they can be made
         self._proposals = self._make_proposals(kwargs["triples_factory"])
         self._warn_of_sampler()
@@ -260,13 +232,13 @@ class SharedNegativesTrainingLoop(SLCWATrainingLoop):
             for side in self._effective_sides(triples_factory)
         }
 
-    def _share(self, batch: SLCWABatch) -> _SharedBatch:
+    def _share(self, batch: SLCWABatch) -> SharedBatch:
         """Draw what all parts of a batch share, once."""
         if self._batch is not None and self._batch.source is batch:
             return self._batch
         device = self.device
         positives = batch["positives"].to(device=device)
-        self._batch = _SharedBatch(
+        self._batch = SharedBatch(
             source=batch,
             positives=positives,
             pools={
@@ -333,7 +305,7 @@ class SharedNegativesTrainingLoop(SLCWATrainingLoop):
 
     def _side_loss(
         self,
-        shared: _SharedBatch,
+        shared: SharedBatch,
         part: slice,
         side: Target,
         scores: CandidateScores,
