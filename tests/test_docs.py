@@ -21,6 +21,7 @@ from pykeen_dans.graph.difficulty import difficulty_resolver
 from pykeen_dans.sampling.base import GeneratedNegativeSampler
 from pykeen_dans.training.callback import CurriculumTrainingCallback
 from pykeen_dans.training.loops import CurriculumTrainingLoop
+from pykeen_dans.training.shared_negatives import SharedNegativesTrainingLoop
 
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "pykeen_dans"
@@ -47,7 +48,7 @@ def rooms() -> list[str]:
     [
         ("negative_sampler_kwargs", GeneratedNegativeSampler),
         ("callbacks_kwargs", CurriculumTrainingCallback),
-        ("training_loop_kwargs", CurriculumTrainingLoop),
+        ("training_loop_kwargs", SharedNegativesTrainingLoop),
     ],
 )
 def test_defaults_in_readme(option: str, cls: type) -> None:
@@ -118,7 +119,7 @@ def test_options_in_snippets_exist() -> None:
     classes = {
         "negative_sampler_kwargs": [GeneratedNegativeSampler],
         "callbacks_kwargs": [CurriculumTrainingCallback],
-        "training_loop_kwargs": [CurriculumTrainingLoop],
+        "training_loop_kwargs": [CurriculumTrainingLoop, SharedNegativesTrainingLoop],
     }
     # of samplers, beside the shared ones
     further = {"modalities", "levels"}

@@ -81,6 +81,8 @@ _TEXTS = {"textual": {"text": "$PYKEEN_DANS_DATA/text/{title}/entity_text.tsv.xz
 _IMAGES = {"visual": {"path": "$PYKEEN_DANS_DATA/synthetic/{title}/visual.pt"}}
 _VECTORS = {"vector_weight": 0.05}
 _ALONE = {"distances": [1.0]}
+_NEAR = {"generator_kwargs": {"pathways": ["entity"], "distances": [1.0]}}
+_FOUR = {"num_shared": 256, "num_own": 0, "num_vectors": 4, "vector_weight": 10.0}
 
 #: name -> variant, in the order of tables
 VARIANTS: dict[str, Variant] = {
@@ -105,6 +107,9 @@ VARIANTS: dict[str, Variant] = {
     "loop-dhns": _softmax("dhns", "256 + dhns", num_shared=256),
     "loop-dhns-text": _softmax("dhns", "256 + dhns, texts", sampler={"modalities": _TEXTS}, num_shared=256),
     "loop-vectors": _softmax("dans-kgc", "256 + vectors", num_shared=256, num_own=0, num_vectors=4, vector_weight=1.0),
+    "loop-near": _softmax(
+        "dans", "256 + vectors near the kept entity", sampler={"generator": "prior", "targets": [0.2], **_NEAR}, **_FOUR
+    ),
     **{
         f"loop-{name}": _softmax("dans-kgc", f"256 + {name}", sampler={"generator": name}, num_shared=256)
         for name in ("prior", "ridge", "uniform")

@@ -17,8 +17,7 @@ copyright = "2026, pykeen-dans contributors"
 version = release = VERSION
 
 extensions = ["sphinx.ext.autodoc", "options"]
-# included by another page
-exclude_patterns = ["benchmarks_table.rst"]
+
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"

@@ -293,9 +293,11 @@ class GenerationEngine:
         queries, answers = self.graph.sample_positives(_STEERING_QUERIES, self.random)
         slots = torch.randperm(self.settings.num_slots, generator=self.random)[:_STEERING_SLOTS]
         ids = self.propose(queries.rows)[..., slots]
+        measured = self.percentiles(model, queries.rows, ids)
         ((of_answers,),) = self.percentiles(model, queries.rows, answers[:, None, None, None])
         if of_answers < _LEARNED:
-            self.steering.update(self.percentiles(model, queries.rows, ids), generator)
+            self.steering.update(measured, generator)
+        self.steering.percentiles = measured
 
     def percentiles(self, model: Model, rows: LongTensor, ids: LongTensor) -> list[list[float]]:
         """Measure the hardness of ids.

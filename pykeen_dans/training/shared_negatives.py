@@ -48,6 +48,29 @@ class SharedNegativesTrainingLoop(SLCWATrainingLoop):
     where one was asked for.
 
     It is known to PyKEEN as ``training_loop="shared-negatives"``.
+
+    :param num_shared: the number of negatives of each batch and side. If there are not more entities than that, all
+        of them are scored, and the loss is exactly that of 1vsAll.
+    :param proposal: what negatives are drawn from, see :data:`pykeen_dans.scoring.proposals.proposal_resolver`;
+        ``"uniform"`` by default
+    :param proposal_kwargs: its parameters
+    :param replacement: whether negatives are drawn independently of each other. By default, draws are stratified.
+    :param sides: the sides to replace, among ``"head"`` and ``"tail"``. By default tails alone if training has
+        inverse triples, else both.
+    :param subsampling: how queries are weighted: all alike (``"none"``), by the inverse frequency of the query
+        (``"unique"``), or by that of both queries of the triple (``"frequency"``), see
+        :func:`pykeen_dans.scoring.subsampling.query_weights`
+    :param subsampling_power: the power of the frequency
+    :param negatives_weight: the weight of all negatives of a positive, where that of the positive is one. It is for
+        pointwise losses only, since in the others negatives compete with the positive as they are.
+    :param num_own: the number of generated ids of each query, beside those that are shared, 0 for none
+    :param num_vectors: the number of generated vectors of each query that are scored themselves, 0 for none
+    :param vector_weight: the number of entities that the vectors of a query stand for together. They are no
+        entities, so that, unlike ids, they change what is estimated.
+    :param kwargs: keyword-based parameters of :class:`pykeen.training.SLCWATrainingLoop`
+
+    :raises ValueError: if a value is invalid, or if the model's loss can not be corrected, but for the margin
+        ranking loss that PyKEEN makes where none is chosen, which is replaced by cross entropy
     """
 
     supports_slicing: ClassVar[bool] = True
@@ -68,31 +91,7 @@ class SharedNegativesTrainingLoop(SLCWATrainingLoop):
         vector_weight: float = 1.0,
         **kwargs: Any,
     ) -> None:
-        """Initialize the training loop.
-
-        :param num_shared: the number of negatives of each batch and side. If there are not more entities than that, all
-            of them are scored, and the loss is exactly that of 1vsAll.
-        :param proposal: what negatives are drawn from, see :data:`pykeen_dans.scoring.proposals.proposal_resolver`;
-            ``"uniform"`` by default
-        :param proposal_kwargs: its parameters
-        :param replacement: whether negatives are drawn independently of each other. By default, draws are stratified.
-        :param sides: the sides to replace, among ``"head"`` and ``"tail"``. By default tails alone if training has
-            inverse triples, else both.
-        :param subsampling: how queries are weighted: all alike (``"none"``), by the inverse frequency of the query
-            (``"unique"``), or by that of both queries of the triple (``"frequency"``), see
-            :func:`pykeen_dans.scoring.subsampling.query_weights`
-        :param subsampling_power: the power of the frequency
-        :param negatives_weight: the weight of all negatives of a positive, where that of the positive is one. It is for
-            pointwise losses only, since in the others negatives compete with the positive as they are.
-        :param num_own: the number of generated ids of each query, beside those that are shared, 0 for none
-        :param num_vectors: the number of generated vectors of each query that are scored themselves, 0 for none
-        :param vector_weight: the number of entities that the vectors of a query stand for together. They are no
-            entities, so that, unlike ids, they change what is estimated.
-        :param kwargs: keyword-based parameters of :class:`pykeen.training.SLCWATrainingLoop`
-
-        :raises ValueError: if a value is invalid, or if the model's loss can not be corrected, but for the margin
-            ranking loss that PyKEEN makes where none is chosen, which is replaced by cross entropy
-        """
+        """Initialize the training loop."""
         super().__init__(**kwargs)
         self.num_shared = validate_at_least("num_shared", num_shared, 1)
         self.proposal = proposal

@@ -59,7 +59,11 @@ def descriptions(obj: Any) -> dict[str, str]:
     bases = {cls.__name__: cls for cls in (obj.__mro__ if inspect.isclass(obj) else ())}
     found: dict[str, str] = {}
     for part in origins(obj):
-        for name, text in _PARAM.findall(inspect.getdoc(part) or ""):
+        # in some places, the constructor describes them, as in PyKEEN
+        constructor = vars(part).get("__init__") if inspect.isclass(part) else None
+        for name, text in _PARAM.findall(
+            "\n\n".join(inspect.getdoc(each) or "" for each in (part, constructor) if each)
+        ):
             text = " ".join(text.split())
             if (match := _ELSEWHERE.fullmatch(text)) and match.group(1) in bases:
                 text = descriptions(bases[match.group(1)])[name]
