@@ -1,0 +1,167 @@
+"""What a generated sampler adds to shared negatives."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from pykeen.losses import CrossEntropyLoss
+from pykeen.models import DistMult
+from pykeen.trackers import PythonResultTracker
+from torch import Tensor
+
+from pykeen_dans import DANSTrainingLoop, SharedNegativesTrainingLoop
+from pykeen_dans.bank import NegativeBank
+from pykeen_dans.engine.settings import UpdateBudget
+from pykeen_dans.space import live_space
+
+from .trainings import COUNTED, metrics_of, run_pipeline
+from .utils import training_of
+
+pytestmark = pytest.mark.usefixtures("shared_cache", "no_engines")
+
+#: More than the entities of Nations
+ALL = 100
+SAMPLER: dict[str, Any] = dict(generator="prior", targets=[0.3], reference_kwargs=dict(kind="random"))
+
+
+def make_loop(**kwargs: Any) -> SharedNegativesTrainingLoop:
+    factory = training_of("nations")
+    torch.manual_seed(0)
+    model = DistMult(triples_factory=factory, embedding_dim=8, random_seed=0, loss=CrossEntropyLoss())
+    # losses are compared with what is computed by hand
+    for representation in (*model.entity_representations, *model.relation_representations):
+        representation.regularizer = None
+    options = dict(negative_sampler="dans_kgc", negative_sampler_kwargs=SAMPLER, num_shared=ALL) | kwargs
+    return SharedNegativesTrainingLoop(
+        model=model, triples_factory=factory, automatic_memory_optimization=False, **options
+    )
+
+
+def first_batch(loop: SharedNegativesTrainingLoop, size: int = 32) -> dict[str, Any]:
+    torch.manual_seed(1)
+    loader = loop._create_training_data_loader(
+        training_of("nations"), sampler=None, batch_size=size, drop_last=False, num_workers=0
+    )
+    return next(iter(loader))
+
+
+def bank_of(loop: SharedNegativesTrainingLoop) -> NegativeBank:
+    assert loop._generated is not None
+    return loop._generated.sampler.engine.bank
+
+
+def gradient(loop: SharedNegativesTrainingLoop) -> Tensor:
+    result = loop.model.entity_representations[0]._embeddings.weight.grad
+    assert result is not None
+    return result
+
+
+@pytest.mark.parametrize("entity", [None, 3, -1], ids=["generated", "always the same", "none"])
+@pytest.mark.parametrize("num_own", [1, 6])
+def test_ids_keep_the_target(entity: int | None, num_own: int) -> None:
+    """With a pool of all entities, whatever the bank holds changes neither loss nor gradient."""
+    plain, loop = make_loop(num_own=0), make_loop(num_own=num_own)
+    batches = first_batch(plain), first_batch(loop)
+    if entity is not None:
+        bank_of(loop).ids.fill_(entity)
+    losses = [each._process_batch(batch, 0, 32) for each, batch in zip((plain, loop), batches, strict=True)]
+    torch.testing.assert_close(losses[1], losses[0], atol=1e-5, rtol=1e-5)
+    for loss in losses:
+        loss.backward()
+    torch.testing.assert_close(gradient(loop), gradient(plain), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_hardest_ids_keep_the_target_in_expectation() -> None:
+    """A small pool estimates the same sum, with the same entity as a candidate of all queries."""
+    exact = make_loop(num_own=0)
+    loop = make_loop(num_own=4, num_shared=5)
+    batches = first_batch(exact), first_batch(loop)
+    bank_of(loop).ids.fill_(int(exact.model.entity_representations[0](None).norm(dim=-1).argmax()))
+    with torch.no_grad():
+        expected = exact._process_batch(batches[0], 0, 32)
+        losses = []
+        for _ in range(400):
+            loop._batch = None
+            losses.append(loop._process_batch(batches[1], 0, 32))
+    # the logarithm of an unbiased estimate is a little too small
+    assert abs(torch.stack(losses).mean() - expected) < 0.1
+
+
+def test_vectors_stand_for_so_many_entities() -> None:
+    loop = make_loop(num_own=0, num_vectors=3, vector_weight=6.0, sides=["tail"])
+    batch = first_batch(loop, 16)
+    assert loop._generated is not None
+    engine = loop._generated.sampler.engine
+    # without a callback, the sampler has generated in the space of the reference embedding
+    engine.update(live_space(loop.model), None, UpdateBudget(fit_steps=0, refresh_queries=0))
+    shared = loop._share(batch)
+    found = shared.vectors["tail"]
+    assert found is not None
+    vectors, log_weights = found
+    assert vectors.shape == (16, min(3, engine.num_bands * len(engine.sources)), 8)
+    assert log_weights.exp() == pytest.approx(6.0 / vectors.shape[1])
+    head, relation, tail = (
+        representation(index)
+        for representation, index in zip(
+            (loop.model.entity_representations[0], loop.model.relation_representations[0]) * 2,
+            (batch["positives"][:, 0], batch["positives"][:, 1], batch["positives"][:, 2]),
+            strict=False,
+        )
+    )
+    query = head * relation
+    entities = query @ loop.model.entity_representations[0](None).T
+    of_vectors = (query[:, None] * vectors).sum(dim=-1) + math.log(6.0 / vectors.shape[1])
+    expected = (torch.cat([entities, of_vectors], dim=-1).logsumexp(dim=-1) - (query * tail).sum(dim=-1)).mean()
+    torch.testing.assert_close(loop._process_batch(batch, 0, 16), expected)
+
+
+def test_nothing_without_a_generator() -> None:
+    loop = make_loop(num_own=4, num_vectors=2, negative_sampler_kwargs=SAMPLER | dict(generator="uniform"))
+    shared = loop._share(first_batch(loop))
+    assert set(shared.own.values()) == {None}
+    assert set(shared.vectors.values()) == {None}
+
+
+def test_loops_bring_everything_along() -> None:
+    tracker = PythonResultTracker()
+    result = run_pipeline(
+        training_loop="dans",
+        loss="crossentropy",
+        negative_sampler=None,
+        negative_sampler_kwargs=SAMPLER,
+        training_loop_kwargs=dict(num_vectors=2),
+        training_kwargs=dict(callbacks_kwargs=COUNTED),
+        result_tracker=tracker,
+    )
+    assert isinstance(result.training_loop, DANSTrainingLoop)
+    assert result.training_loop.num_own == 8
+    # the bank is read from the second epoch on
+    assert metrics_of(tracker, "generated")[1] == 0
+    assert metrics_of(tracker, "generated")[3] > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(num_own=-1), "num_own=-1"),
+        (dict(num_vectors=0.5), "num_vectors=0.5"),
+        (dict(vector_weight=-2.0), "vector_weight=-2.0 is negative"),
+        (
+            dict(negative_sampler="basic", negative_sampler_kwargs=None, num_own=4),
+            "num_own=4 .* need a sampler that gen",
+        ),
+    ],
+)
+def test_bad_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_loop(**options)
+
+
+def test_sides_that_are_not_generated() -> None:
+    loop = make_loop(num_own=2, negative_sampler_kwargs=SAMPLER | dict(corruption_scheme=["tail"]))
+    with pytest.raises(ValueError, match=r"corruption_scheme=\['tail'\] leaves out 1 of the sides"):
+        first_batch(loop)
