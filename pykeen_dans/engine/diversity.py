@@ -36,7 +36,7 @@ class Diversity:
         of the same queries, at most 1; that of the band and source in which it is least
     :param cosine: the mean cosine between two vectors of a band, for different queries; 1 if all are the same
     :param false: the share of vectors to which a known answer of the query is nearest, among a pool of at most 4,096
-        entities, so that in larger graphs it is less than among all of them. Decoders mask these.
+        entities, so that in larger graphs it is less than among all of them
     """
 
     distinct: float

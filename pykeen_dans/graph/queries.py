@@ -2,8 +2,8 @@
 
 A *query* is a positive triple with one side taken away: ``(head, relation, ?)`` or ``(?, relation, tail)``. Everything
 that is generated is generated for queries, since all positives that share a query share its negatives. The index also
-holds the known training answers of each query in compressed sparse row form, so that they can be masked exactly while
-the bank is written, at no cost for the sampler.
+holds the known training answers of each query in compressed sparse row form: those that are trained on, and those that
+can be masked exactly while the bank is written.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ to easy; the callback's options ``vector_weight`` and ``band_margins`` do that. 
 entities, as for all samplers of this plugin, which is our choice, and so is the curriculum over both hierarchies.
 
 This is a re-implementation from the published code and from those parts of the paper that we could read. The published
-configuration is kept as the generator ``published-hierarchical``; it falls into predicting nothing (see
+configuration is kept as the generator ``published-hierarchical``; at its width it falls into predicting nothing (see
 :mod:`pykeen_dans.multimodal.published`).
 """
 
