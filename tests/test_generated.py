@@ -119,6 +119,14 @@ def test_vectors_stand_for_so_many_entities() -> None:
     torch.testing.assert_close(loop._process_batch(batch, 0, 16), expected)
 
 
+def test_positives_are_seen_once() -> None:
+    """Both sides of a positive are one step of the curriculum, where there is no callback to keep its clock."""
+    loop = make_loop(num_own=2)
+    loop._share(first_batch(loop, 32))
+    assert loop._generated is not None
+    assert loop._generated.sampler.num_seen == 32
+
+
 def test_nothing_without_a_generator() -> None:
     loop = make_loop(num_own=4, num_vectors=2, negative_sampler_kwargs=SAMPLER | dict(generator="uniform"))
     shared = loop._share(first_batch(loop))

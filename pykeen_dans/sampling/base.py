@@ -265,7 +265,9 @@ class GeneratedNegativeSampler(NegativeSampler):
             source_weights=state.source_weights,
             turns=torch.zeros(len(positives), num_draws, dtype=torch.long),
         ).long()
-        self.num_seen += len(positives)
+        # a positive is seen once, however many of its sides are filled
+        if side == self.sides[0]:
+            self.num_seen += len(positives)
         self.engine.count(wanted=ids.numel(), fallback=int((ids < 0).sum()))
         return ids
 
