@@ -18,8 +18,9 @@ from matplotlib.image import imread
 from pykeen.evaluation import RankBasedEvaluator
 from pykeen.pipeline import pipeline
 
+from pykeen_dans.commands import data, main
 from pykeen_dans.experiments import load_recipe, with_sampler
-from pykeen_dans.inspection import cli, curve
+from pykeen_dans.inspection import curve
 from pykeen_dans.inspection.curve import ValidationCurveTrainingCallback
 from pykeen_dans.sampling import GeneratedNegativeSampler
 from pykeen_dans.version import VERSION
@@ -28,7 +29,7 @@ from .utils import small
 
 
 def _run(*arguments: str) -> Any:
-    return CliRunner().invoke(cli.main, list(arguments), catch_exceptions=False)
+    return CliRunner().invoke(main, list(arguments), catch_exceptions=False)
 
 
 def _row(output: str, name: str) -> list[str]:
@@ -39,10 +40,9 @@ def _row(output: str, name: str) -> list[str]:
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the recipe train a small model, and the sampler prepare in no time."""
-    load = cli.load_recipe
 
     def load_tiny(name: str) -> dict[str, Any]:
-        recipe = load(name)
+        recipe = load_recipe(name)
         recipe["pipeline"]["model_kwargs"]["embedding_dim"] = 8
         return recipe
 
@@ -55,8 +55,9 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
             )
         return variant
 
-    monkeypatch.setattr(cli, "load_recipe", load_tiny)
-    monkeypatch.setattr(cli, "with_sampler", with_tiny)
+    for name in ("demo", "inspect"):
+        monkeypatch.setattr(f"pykeen_dans.commands.{name}.load_recipe", load_tiny)
+        monkeypatch.setattr(f"pykeen_dans.commands.{name}.with_sampler", with_tiny)
 
 
 def test_demo(tmp_path: pathlib.Path, shared_cache: pathlib.Path, tiny: None) -> None:
@@ -96,8 +97,8 @@ def test_fallback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
             raise urllib.error.URLError("no route to host")
         return pykeen.datasets.get_dataset(dataset=dataset, **kwargs)
 
-    monkeypatch.setattr(cli, "get_dataset", get_dataset)
-    name, dataset = cli._load(None)
+    monkeypatch.setattr(data, "get_dataset", get_dataset)
+    name, dataset = data.load_dataset(None)
     assert name == "umls"
     assert dataset.num_entities == 135
     assert dataset.training.create_inverse_triples
