@@ -18,6 +18,14 @@ from pykeen_dans.utils import logs
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out nightly tests unless '-m' asks for them, whatever else it asks for."""
+    if "nightly" not in config.option.markexpr:
+        nightly = [item for item in items if item.get_closest_marker("nightly")]
+        config.hook.pytest_deselected(items=nightly)
+        items[:] = [item for item in items if item not in nightly]
+
+
 @pytest.fixture(autouse=True)
 def quick_garbage_collection() -> None:
     """Leave out what was there before, as all modules: PyKEEN collects garbage after each epoch, at 0.1 s each."""
