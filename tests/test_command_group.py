@@ -49,9 +49,19 @@ def test_interrupted(failing: list[BaseException]) -> None:
     assert "Interrupted" in result.stderr
 
 
-@pytest.mark.parametrize("name", sorted(main.commands))
-def test_help(name: str) -> None:
-    result = CliRunner().invoke(main, [name, "--help"])
+def commands(group: click.Group, *names: str) -> list[tuple[str, ...]]:
+    """List the words of all commands."""
+    found = []
+    for name, command in group.commands.items():
+        is_group = isinstance(command, click.Group)
+        found += commands(command, *names, name) if is_group else [(*names, name)]
+    return found
+
+
+@pytest.mark.parametrize("words", commands(main), ids=" ".join)
+def test_help_has_examples(words: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(main, [*words, "--help"])
     assert result.exit_code == 0
     assert "--debug" in result.output
-    assert isinstance(main.commands[name], click.Command)
+    # of this very command, each in a line of its own
+    assert f"  pykeen-dans {' '.join(words)}" in result.output or f"$(pykeen-dans {' '.join(words)}" in result.output

@@ -98,11 +98,11 @@ def test_fallback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
         return pykeen.datasets.get_dataset(dataset=dataset, **kwargs)
 
     monkeypatch.setattr(data, "get_dataset", get_dataset)
-    name, dataset = data.load_dataset(None)
+    name, dataset = data.load_default(None)
     assert name == "umls"
     assert dataset.num_entities == 135
     assert dataset.training.create_inverse_triples
-    assert "codexsmall cannot be downloaded" in capsys.readouterr().err
+    assert "--dataset=codexsmall cannot be downloaded" in capsys.readouterr().err
     # whoever asks for a data set does not get another one
     result = _run("demo", "--dataset", "codexsmall", "--epochs", "1")
     assert result.exit_code == 1

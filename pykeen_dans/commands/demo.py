@@ -14,9 +14,9 @@ from tabulate import tabulate
 from ..experiments import load_recipe, with_sampler
 from ..inspection.diagnostics import NegativesReport, as_trained, describe_negatives
 from ..inspection.pictures import save_report
-from .data import MODEL, SHARED_RECIPE, held_out_triples, load_dataset
+from .data import MODEL, SHARED_RECIPE, held_out_triples, load_default
 from .group import main
-from .options import dataset_option, epochs_option, negatives_option, seed_option
+from .options import data_options, dataset_option, epochs_option, negatives_option, seed_option
 from .training import Run, train
 
 __all__ = [
@@ -32,8 +32,14 @@ _METRICS = {
 }
 
 
-@main.command()
+@main.command(
+    epilog="""\b
+Examples:
+  pykeen-dans demo
+  pykeen-dans demo --dataset umls --epochs 20 --output umls.png"""
+)
 @dataset_option
+@data_options
 @epochs_option
 @seed_option
 @negatives_option
@@ -44,7 +50,15 @@ _METRICS = {
     show_default=True,
     help="The picture to write.",
 )
-def demo(dataset: str | None, epochs: int | None, seed: int, num_negatives: int | None, output: pathlib.Path) -> None:
+def demo(
+    dataset: str | None,
+    data_folder: pathlib.Path | None,
+    offline: bool,
+    epochs: int | None,
+    seed: int,
+    num_negatives: int | None,
+    output: pathlib.Path,
+) -> None:
     """Train ComplEx with uniform, with shared, and with shared and generated negatives, side by side.
 
     All trainings have the same model and number of epochs. The hyper-parameters of each loss were tuned for it: that of
@@ -53,7 +67,7 @@ def demo(dataset: str | None, epochs: int | None, seed: int, num_negatives: int 
     if not output.absolute().parent.is_dir():
         raise click.BadParameter(f"{output}: the folder does not exist; make it first.", param_hint="--output")
     started = time.perf_counter()
-    name, data = load_dataset(dataset)
+    name, data = load_default(dataset, data_folder=data_folder, offline=offline)
     runs: dict[str, Run] = {}
     for label, loop in _COMPARED.items():
         click.secho(f"\n{label}", bold=True)

@@ -90,6 +90,7 @@ class Group(click.Group):
     """A group of such commands."""
 
     command_class = Command
+    group_class = type
 
 
 @click.group(cls=Group)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pathlib
+
 import click
 import torch
 from pykeen.datasets import Dataset
@@ -10,9 +12,9 @@ from tabulate import tabulate
 from ..experiments import load_recipe, with_sampler
 from ..inspection.diagnostics import as_trained, negatives_table
 from ..sampling.base import GeneratedNegativeSampler
-from .data import MODEL, held_out_triples, load_dataset
+from .data import MODEL, held_out_triples, load_default
 from .group import main
-from .options import dataset_option, epochs_option, negatives_option, seed_option
+from .options import data_options, dataset_option, epochs_option, negatives_option, seed_option
 from .training import train
 
 __all__ = [
@@ -20,18 +22,31 @@ __all__ = [
 ]
 
 
-@main.command()
+@main.command(
+    epilog="""\b
+Examples:
+  pykeen-dans inspect --dataset umls
+  pykeen-dans inspect --dataset umls --num-positives 5 --per-band 1"""
+)
 @dataset_option
+@data_options
 @epochs_option
 @seed_option
 @negatives_option
 @click.option("--num-positives", type=click.IntRange(min=1), default=2, show_default=True, help="How many to look at.")
 @click.option("--per-band", type=click.IntRange(min=1), default=2, show_default=True, help="Negatives of each band.")
 def inspect(
-    dataset: str | None, epochs: int | None, seed: int, num_negatives: int | None, num_positives: int, per_band: int
+    dataset: str | None,
+    data_folder: pathlib.Path | None,
+    offline: bool,
+    epochs: int | None,
+    seed: int,
+    num_negatives: int | None,
+    num_positives: int,
+    per_band: int,
 ) -> None:
     """Train ComplEx with generated negatives, and list some of them."""
-    name, data = load_dataset(dataset)
+    name, data = load_default(dataset, data_folder=data_folder, offline=offline)
     recipe = load_recipe(f"{name}-{MODEL}")
     changed = with_sampler(
         recipe, "dans_kgc", callback="curriculum", num_negatives=num_negatives, epochs=epochs, seed=seed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import itertools
 import math
@@ -16,6 +17,7 @@ from class_resolver import ClassResolver
 __all__ = [
     "lookup_by_name",
     "make_by_name",
+    "unknown_name",
     "validate_at_least",
     "validate_bands",
     "validate_between",
@@ -31,6 +33,9 @@ __all__ = [
 
 X = TypeVar("X")
 Number = TypeVar("Number", int, float)
+
+#: Of more names than that, an error tells the nearest
+_MANY = 12
 
 
 def validate_finite(name: str, value: Number) -> Number:
@@ -155,8 +160,26 @@ def validate_choice(name: str, value: str, choices: Collection[str]) -> str:
     :raises ValueError: if it is not
     """
     if value not in choices:
-        raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(sorted(choices))}.")
+        raise unknown_name(name, value, choices)
     return value
+
+
+def unknown_name(name: str, value: object, choices: Collection[str]) -> ValueError:
+    """Make the error of an unknown name, which tells the valid ones: all of them, or of many the nearest.
+
+    :param name: the argument's name
+    :param value: its value
+    :param choices: the valid values
+
+    :returns: the error
+    """
+    near = difflib.get_close_matches(str(value), choices, n=_MANY // 2, cutoff=0.0 if len(choices) > _MANY else 0.6)
+    if len(choices) > _MANY:
+        return ValueError(
+            f"{name}={value!r} is unknown; choose one of {', '.join(near)} (the nearest of {len(choices)})."
+        )
+    hint = f"; the nearest is {near[0]}" if near else ""
+    return ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(sorted(choices))}{hint}.")
 
 
 def validate_bands(name: str, value: Sequence[int], num_timesteps: int) -> tuple[int, ...]:
@@ -219,7 +242,7 @@ def lookup_by_name(name: str, resolver: ClassResolver[X], query: Any) -> type[X]
     try:
         return resolver.lookup(query)
     except (KeyError, TypeError, ValueError):
-        raise ValueError(f"{name}={query!r} is unknown; choose one of {', '.join(sorted(resolver.options))}.") from None
+        raise unknown_name(name, query, resolver.options) from None
 
 
 def validate_keywords(

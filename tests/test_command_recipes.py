@@ -1,0 +1,73 @@
+"""The commands about recipes."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pykeen_dans.commands import main
+from pykeen_dans.experiments import load_recipe, recipe_names
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["recipes", *arguments])
+
+
+def test_list() -> None:
+    output = run("list").output
+    assert all(name in output for name in recipe_names())
+    umls = run("list", "--dataset", "UMLS").output.splitlines()[2:]
+    assert len(umls) == sum(name.startswith("umls-") for name in recipe_names())
+    assert all(line.startswith("umls-") for line in umls)
+
+
+def test_show_and_path() -> None:
+    assert json.loads(run("show", "umls-complex").output) == load_recipe("umls-complex")
+    path = pathlib.Path(run("path", "umls-complex").output.strip())
+    assert json.loads(path.read_text()) == load_recipe("umls-complex")
+
+
+def test_run(tmp_path: pathlib.Path, shared_cache: pathlib.Path) -> None:
+    result = run("run", "umls-complex-crossentropy", "--epochs", "1", "--output", str(tmp_path / "out"), "--offline")
+    assert result.exit_code == 0, result.output
+    header, _, row, *_ = result.output.splitlines()
+    assert header.split() == ["mrr", "hits_at_1", "hits_at_3", "hits_at_10", "seconds"]
+    assert 0 < float(row.split()[0]) < 1
+    assert len(json.loads((tmp_path / "out" / "results.json").read_text())["losses"]) == 1
+
+
+def test_unknown_names() -> None:
+    for command in ("show", "path", "run"):
+        result = run(command, "umls-complx")
+        assert result.exit_code == 1
+        assert "choose one of umls-complex" in result.output
+        assert len(result.output.splitlines()) == 1
+    result = run("list", "--dataset", "umsl")
+    assert result.exit_code == 1
+    assert "umls" in result.output
+
+
+@pytest.mark.slow
+def test_pykeen_runs_the_path(tmp_path: pathlib.Path) -> None:
+    """As users type it, in a shell, from a folder that is not the source's."""
+    python = f"'{sys.executable}' -c"
+    ours = "from pykeen_dans.commands import main; main()"
+    recipe = f"$({python} '{ours}' recipes path umls-complex-crossentropy)"
+    code = "from pykeen.cli import main; main()"
+    done = subprocess.run(
+        f"{python} '{code}' experiments run {recipe} -d out",
+        shell=True,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (results,) = (tmp_path / "out").rglob("results.json")
+    assert json.loads(results.read_text())["metrics"]["both"]["realistic"]["inverse_harmonic_mean_rank"] > 0.9
