@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from torch_max_mem.api import is_oom_error
 
 from ..scoring.corrections import WeightedCandidates, correct_loss, correctable_losses, is_correctable
-from ..scoring.proposals import Proposal, proposal_resolver
+from ..scoring.proposals import BankProposal, Proposal, proposal_resolver
 from ..scoring.query_forms import CandidateScores, form_names, score_candidates
 from ..scoring.representations import SIDES, Candidates
 from ..scoring.strata import OwnCandidates, weigh_candidates
@@ -51,8 +51,8 @@ class SharedNegativesTrainingLoop(SLCWATrainingLoop):
 
     :param num_shared: the number of negatives of each batch and side. If there are not more entities than that, all
         of them are scored, and the loss is exactly that of 1vsAll.
-    :param proposal: what negatives are drawn from, see :data:`pykeen_dans.scoring.proposals.proposal_resolver`;
-        ``"uniform"`` by default
+    :param proposal: what negatives are drawn from: ``"uniform"`` (default), ``"frequency"``, or ``"bank"``, see
+        :mod:`pykeen_dans.scoring.proposals`
     :param proposal_kwargs: its parameters
     :param replacement: whether negatives are drawn independently of each other. By default, draws are stratified.
     :param sides: the sides to replace, among ``"head"`` and ``"tail"``. By default tails alone if training has
@@ -139,6 +139,11 @@ class SharedNegativesTrainingLoop(SLCWATrainingLoop):
                 f"num_own={self.num_own} and num_vectors={self.num_vectors} need a sampler that generates negatives; "
                 f"use e.g. negative_sampler='dans_kgc', or leave them out."
             )
+        if any(isinstance(proposal, BankProposal) for proposal in self._proposals.values()):
+            raise ValueError(
+                "proposal='bank' needs a sampler that generates negatives; use e.g. negative_sampler='dans_kgc', or "
+                "proposal='frequency'."
+            )
         is_basic = self.negative_sampler is None or (
             negative_sampler_resolver.lookup(self.negative_sampler) is BasicNegativeSampler
         )
@@ -197,6 +202,9 @@ class SharedNegativesTrainingLoop(SLCWATrainingLoop):
         self._generated = GeneratedCandidates.create(
             self, instances.mapped_triples, num_relations=triples_factory.num_relations, sides=list(self._proposals)
         )
+        if self._generated is not None:
+            for side, proposal in self._proposals.items():
+                self._generated.feed(proposal, side)
         logger.debug("The forms of scores are %s.", form_names(self.model))
         if isinstance(instances, PositiveInstances) and self._may_move(kwargs.get("num_workers", 0)):
             instances.move(self.device)
