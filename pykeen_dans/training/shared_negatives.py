@@ -18,7 +18,13 @@ from pykeen.typing import LABEL_TAIL, FloatTensor, MappedTriples, Target
 from torch.utils.data import DataLoader
 from torch_max_mem.api import is_oom_error
 
-from ..scoring.corrections import WeightedCandidates, correct_loss, correctable_losses, is_correctable
+from ..scoring.corrections import (
+    correct_loss,
+    correctable_losses,
+    effective_entities,
+    is_correctable,
+    join_candidates,
+)
 from ..scoring.proposals import BankProposal, Proposal, proposal_resolver
 from ..scoring.query_forms import CandidateScores, form_names, score_candidates
 from ..scoring.representations import SIDES, Candidates
@@ -110,6 +116,8 @@ class SharedNegativesTrainingLoop(SLCWATrainingLoop):
         # it is made anew for each batch, since the loss may be replaced; here it shows whether it can be made
         correct_loss(self.loss, negatives_weight=negatives_weight)
         self._batch: SharedBatch | None = None
+        # side -> how many entities the softmax is about, see :func:`effective_entities`
+        self._effective: dict[Target, float] = {}
         # made anew for the triples of the training, too; here they show whether they can be made
         self._proposals = self._make_proposals(kwargs["triples_factory"])
         self._warn_of_sampler()
@@ -276,6 +284,18 @@ class SharedNegativesTrainingLoop(SLCWATrainingLoop):
         return by_side if triples is None else [triples * weights for weights in by_side]
 
     # docstr-coverage: inherited
+    def _train_epoch(self, *args: Any, **kwargs: Any) -> float:
+        # callbacks may compute the loss of other triples meanwhile
+        outer, self._effective = self._effective, {}
+        loss = super()._train_epoch(*args, **kwargs)
+        # of the first batch, since others would say the same, at a cost
+        metrics = {f"effective_entities_{side}": number for side, number in self._effective.items()}
+        self._effective = outer
+        if not kwargs["only_size_probing"] and kwargs.get("backward", True):
+            self.result_tracker.log_metrics(metrics, step=kwargs["epoch"], prefix="negatives")
+        return loss
+
+    # docstr-coverage: inherited
     def _process_batch(
         self,
         batch: SLCWABatch,
@@ -322,21 +342,11 @@ class SharedNegativesTrainingLoop(SLCWATrainingLoop):
         """Compute the loss of replacing one side of a part of a batch."""
         answers = shared.positives[part, 2 if side == LABEL_TAIL else 0]
         weights = weigh_candidates(answers, shared.pools[side], own)
-        candidates = WeightedCandidates(scores.shared, weights.shared, weights.shared_mask)
-        if scores.own is not None and weights.own is not None and weights.own_mask is not None:
-            candidates = WeightedCandidates(
-                torch.cat([scores.shared, scores.own], dim=-1),
-                torch.cat([weights.shared.expand_as(scores.shared), weights.own], dim=-1),
-                torch.cat([weights.shared_mask, weights.own_mask], dim=-1),
-            )
         vectors = shared.vectors[side]
-        if scores.vectors is not None and vectors is not None:
-            log_weights = vectors[1][part].expand_as(scores.vectors)
-            candidates = WeightedCandidates(
-                torch.cat([candidates.scores, scores.vectors], dim=-1),
-                torch.cat([candidates.log_weights.expand_as(candidates.scores), log_weights], dim=-1),
-                torch.cat([candidates.mask, log_weights.isneginf()], dim=-1),
-            )
+        candidates = join_candidates(scores, weights, None if vectors is None else vectors[1][part])
+        if side not in self._effective and len(answers):
+            with torch.no_grad():
+                self._effective[side] = effective_entities(scores.positive, candidates).median().item()
         row_weights = shared.weights[side]
         return correct_loss(self.loss, negatives_weight=self.negatives_weight)(
             scores.positive,
