@@ -97,7 +97,6 @@ def _tell_first_id(bank: NegativeBank, refreshed, answers) -> None:  # type: ign
 def test_a_worker_process_sees_and_draws_what_was_refreshed() -> None:
     context = multiprocessing.get_context("fork")
     bank = NegativeBank(num_queries=3, num_bands=1, num_slots=2, memory=1)
-    assert bank.ids.is_shared()
     refreshed, answers = context.Event(), context.SimpleQueue()
     child = context.Process(target=_tell_first_id, args=(bank, refreshed, answers))
     child.start()

@@ -84,7 +84,7 @@ def test_bank_has_a_place_for_each_band_and_level() -> None:
 @pytest.mark.parametrize("progress", [0.0, 0.3, 1.0])
 def test_curriculum_moves_along_both_hierarchies(progress: float) -> None:
     sampler = make_sampler(modalities=MODALITIES, horizon=10, share=1.0, num_negs_per_pos=6)
-    sampler.num_seen.fill_(int(progress * 10 * sampler.num_triples))
+    sampler.seen.reset(int(progress * 10 * sampler.num_triples))
     state = sampler.state
     curriculum = LinearCurriculum()
     assert state.band_weights == pytest.approx(curriculum.weights(progress, number=4), abs=1e-3)

@@ -175,14 +175,14 @@ def test_control_has_no_bands(dataset: Nations, training: torch.Tensor, isolated
 
 def test_from_bank_and_no_trace(sampler: DiffusionAdaptiveNegativeSampler, training: torch.Tensor):
     sampler.sample(training[:10])
-    seen = sampler.num_seen.item()
+    seen = sampler.seen.totals()
     state = torch.random.get_rng_state()
     report = describe_negatives(sampler, mapped_triples=training, num_positives=NUM_POSITIVES)
     wanted = sampler.share
     # the positive itself is among what was generated, and is not drawn
     assert 0 < report.from_bank < wanted
     assert math.isnan(report.drawn.held_out)
-    assert sampler.num_seen.item() == seen
+    assert sampler.seen.totals() == seen
     assert torch.equal(torch.random.get_rng_state(), state)
     counts = sampler.engine.take_counts()
     assert counts["generated"] + counts["fallback"] * 10 * 2 == pytest.approx(10 * 8 * wanted, abs=1)

@@ -191,7 +191,7 @@ def test_queries_of_many_positives_come_early() -> None:
     uses = engine.index.num_answers(torch.arange(engine.index.num_queries)).double()
     early, late = [], []
     for _ in range(20):
-        order = engine._next(engine.index.num_queries)
+        order = engine.turns.next(engine.index.num_queries, engine.random)
         assert order.sort().values.tolist() == list(range(engine.index.num_queries))
         half = len(order) // 2
         early.append(uses[order[:half]].mean())

@@ -65,7 +65,6 @@ def test_counts_tell_what_was_found_and_start_anew(kept_engines: dict[str, Gener
     engine.count(wanted=10, fallback=4)
     engine.count(wanted=10, fallback=1)
     assert engine.take_counts() == {"generated": 15, "fallback": 0.25}
-    assert engine._counts.is_shared()
 
 
 def test_equal_samplers_share_an_engine(kept_engines: dict[str, GenerationEngine]) -> None:

@@ -11,12 +11,15 @@ processor's cache, and draws one band for each positive and side.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from multiprocessing.context import get_spawning_popen
+from typing import Any
 
 import torch
 from pykeen.typing import FloatTensor, LongTensor
 from torch import Tensor
 
+from ..utils.processes import shared_with_forks
 from ..utils.validation import validate_positive
 
 __all__ = [
@@ -29,6 +32,9 @@ logger = logging.getLogger(__name__)
 class NegativeBank:
     """Generated entity ids for queries, bounded in size and readable from worker processes.
 
+    Processes that are forked share it as it is. For those that are spawned it is moved to shared memory, of which there
+    may be less.
+
     :param num_queries: the number of queries
     :param num_bands: the number of hardness bands
     :param num_sources: the number of sources of each band
@@ -38,12 +44,10 @@ class NegativeBank:
         Larger numbers of groups than rows are folded.
     """
 
-    #: shape: (num_rows, num_bands, num_sources, num_slots) int32, in shared memory
+    #: shape: (num_rows, num_bands, num_sources, num_slots) int32, shared with worker processes
     ids: Tensor
     #: shape: (num_queries,) int32, the row of each query, or None where each query has its own
     row_of_query: Tensor | None
-    #: how often something was written, by which those who count ids know when to do so again
-    version: int
 
     def __init__(
         self,
@@ -56,9 +60,9 @@ class NegativeBank:
         groups: LongTensor | None = None,
     ) -> None:
         """Allocate the bank."""
-        validate_positive("memory", memory)
+        self.memory = validate_positive("memory", memory)
         self.num_bands, self.num_sources, self.num_slots = num_bands, num_sources, num_slots
-        self.row_of_query, self.version = None, 0
+        self.row_of_query = None
         num_rows = num_queries
         max_rows = self.max_rows(num_ids=self.row_size, memory=memory)
         if num_queries > max_rows:
@@ -76,9 +80,31 @@ class NegativeBank:
             )
         # one row more, in which nothing is ever written, so that reading needs no case for unknown queries
         shape = (num_rows + 1, num_bands, num_sources, num_slots)
-        padded = torch.full(shape, -1, dtype=torch.int32).share_memory_()
+        try:
+            padded = shared_with_forks(shape, -1, dtype=torch.int32)
+        except OSError as error:
+            raise ValueError(
+                f"memory={memory} MiB cannot be had for the bank of generated negatives ({error}); choose less."
+            ) from error
         self.ids = padded[:-1]
         self._flat = padded.view(-1)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Move to shared memory where a worker process is being spawned, which reads from there.
+
+        :returns: what is sent to it
+
+        :raises ValueError: if there is not enough of it
+        """
+        if get_spawning_popen() is not None:
+            try:
+                self._flat.share_memory_()
+            except RuntimeError as error:
+                raise ValueError(
+                    f"memory={self.memory} MiB for the bank of generated negatives is more shared memory than there is "
+                    f"({error}); choose less, num_workers=0, or more of it, as by docker run --shm-size."
+                ) from error
+        return self.__dict__
 
     @staticmethod
     def max_rows(*, num_ids: int, memory: float) -> int:
@@ -129,7 +155,22 @@ class NegativeBank:
         :param ids: shape: (n, num_bands, num_sources, num_slots) entity ids, -1 for none
         """
         self.ids[rows] = ids.int().cpu()
-        self.version += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tell the ids, without a copy of them."""
+        return {"ids": self.ids}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over the ids of another bank.
+
+        :param state: what its :meth:`state_dict` told
+
+        :raises ValueError: if it has another shape
+        """
+        ids = state["ids"]
+        if ids.shape != self.ids.shape:
+            raise ValueError(f"its bank has the shape {tuple(ids.shape)}, where {tuple(self.ids.shape)} is needed")
+        self.ids.copy_(ids)
 
     def draw(
         self,

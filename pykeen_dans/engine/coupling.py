@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import collections
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
 
 from .curriculum import Curriculum, CurriculumState
 from .engine import GenerationEngine
-from .settings import default_fit_steps
+from .state import engine_state, restore_engine
 
 __all__ = [
     "Coupling",
@@ -24,6 +27,8 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+#: The version of what is kept with checkpoints
+_VERSION = 1
 #: The number of engines without a model that are kept for samplers to come
 _MAX_ALONE = 2
 _alone: collections.OrderedDict[str, GenerationEngine] = collections.OrderedDict()
@@ -35,17 +40,40 @@ class Coupling:
     Samplers that are made later, as those for size probing or for a validation loss, get the engine of the first one: a
     query that it does not know is answered uniformly.
 
+    It is also what is kept with checkpoints, from which a training is resumed.
+
     :param progress: the progress of training at which it begins, more than 0 where a training is resumed
+    :param saved: what another coupling told by :meth:`state_dict`, where a training is resumed
+    :param device: the device of the model
+    :param begin: where a training is resumed, is called with an engine for which nothing was saved that fits
     """
 
-    def __init__(self, progress: float = 0.0) -> None:
+    def __init__(
+        self,
+        progress: float = 0.0,
+        *,
+        saved: Mapping[str, Any] | None = None,
+        device: torch.device | None = None,
+        begin: Callable[[GenerationEngine], None] | None = None,
+    ) -> None:
         """Initialise the coupling."""
         self.progress = progress
+        self.saved = saved
+        self.device = device or torch.device("cpu")
+        self.begin = begin
         self.engine: GenerationEngine | None = None
         self.curriculum: Curriculum | None = None
         #: the share of generated negatives that the sampler wants
         self.share = 0.0
         self.state: CurriculumState | None = None
+        #: the seconds that updates may take, below 0 where one has taken more than there were
+        self.allowance = 0.0
+        #: whether the model can score the vectors of the engine's space
+        self.scores_vectors = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Send a worker process nothing of the training."""
+        return {**self.__dict__, "saved": None, "begin": None}
 
     def engine_for(
         self, make: Callable[[], GenerationEngine], *, curriculum: Curriculum, share: float
@@ -64,7 +92,64 @@ class Coupling:
             self.share = share
             # now, rather than by the first batch or the first refresh: workers are forked later, and epochs are timed
             self.engine.prepare()
+            if self.begin is not None and not self.restore(self.saved):
+                # of the other one, a part may have been changed
+                self.engine = make()
+                self.engine.prepare()
+                self.begin(self.engine)
+            self.saved = None
             self.advance(self.progress)
+        return self.engine
+
+    def restore(self, saved: Mapping[str, Any] | None) -> bool:
+        """Go on from what was saved, and warn where this is not possible.
+
+        :param saved: what another coupling told by :meth:`state_dict`, None for nothing
+
+        :returns: whether it was possible
+        """
+        reason = "nothing of them was kept"
+        if saved is not None:
+            try:
+                self.load_state_dict(saved)
+            except (KeyError, RuntimeError, TypeError, ValueError) as error:
+                reason = f"what was kept of them cannot be used: {error}"
+            else:
+                return True
+        logger.warning(
+            "The training goes on without the negatives that it has generated before (%s); the generator begins anew.",
+            reason,
+        )
+        return False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tell all that a training which is resumed needs.
+
+        :raises ValueError: if no sampler has come yet
+        """
+        return {
+            "version": _VERSION,
+            "progress": self.progress,
+            "allowance": self.allowance,
+            "scores_vectors": self.scores_vectors,
+            "engine": engine_state(self._made()),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where another coupling was, but for the progress, which follows from the epoch.
+
+        :param state: what its :meth:`state_dict` told
+
+        :raises ValueError: if it is of another version, or if no sampler has come yet
+        """
+        if state["version"] != _VERSION:
+            raise ValueError(f"its version is {state['version']}, and {_VERSION} is known")
+        restore_engine(self._made(), state["engine"], device=self.device)
+        self.allowance, self.scores_vectors = state["allowance"], state["scores_vectors"]
+
+    def _made(self) -> GenerationEngine:
+        if self.engine is None:
+            raise ValueError("coupling has no engine yet: make a sampler with this coupling first.")
         return self.engine
 
     def advance(self, progress: float) -> CurriculumState:
@@ -76,14 +161,14 @@ class Coupling:
 
         :raises ValueError: if no sampler has come yet
         """
-        if self.engine is None or self.curriculum is None:
-            raise ValueError("coupling has no engine yet: make a sampler with this coupling first.")
+        engine = self._made()
+        assert self.curriculum is not None
         self.progress = progress
-        self.state = self.engine.state(self.curriculum, progress)
+        self.state = engine.state(self.curriculum, progress)
         return self.state
 
 
-def alone_engine(key: str, make: Callable[[], GenerationEngine], *, fit_steps: int | None) -> GenerationEngine:
+def alone_engine(key: str, make: Callable[[], GenerationEngine], *, fit_steps: int) -> GenerationEngine:
     """Get the engine of a sampler that has no callback; equal samplers of equal triples share it.
 
     Data loaders come and go, with size probing several within a second. The last few engines are kept, so that none of
@@ -91,15 +176,12 @@ def alone_engine(key: str, make: Callable[[], GenerationEngine], *, fit_steps: i
 
     :param key: a hash of the triples and of all options
     :param make: makes the engine
-    :param fit_steps: the number of training steps of its generator, before its bank is filled, None for
-        :func:`~pykeen_dans.engine.settings.default_fit_steps`
+    :param fit_steps: the number of training steps of its generator, before its bank is filled
 
     :returns: the engine
     """
     if key not in _alone:
         engine = make()
-        if fit_steps is None:
-            fit_steps = default_fit_steps(len(engine.index.answers))
         engine.prepare_alone(fit_steps=fit_steps)
         _alone[key] = engine
         while len(_alone) > _MAX_ALONE:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pykeen.typing import FloatTensor, LongTensor
@@ -21,12 +21,13 @@ from ..generators import FitReport, Generator
 from ..graph import Graph
 from ..space import EntitySpace, reference_space
 from ..utils.budget import Budget
-from ..utils.memory import in_parts
+from ..utils.processes import SharedCounts
 from .curriculum import Curriculum, CurriculumState
 from .diversity import Diversity, measure_diversity
 from .reports import RefreshReport, UpdateReport
 from .settings import EngineSettings, UpdateBudget
 from .steering import HardnessSteering, rank_percentiles
+from .turns import QueryTurns
 
 __all__ = [
     "GenerationEngine",
@@ -46,6 +47,8 @@ _CHUNK = 1024
 _LEARNED = 0.25
 #: The sizes of the samples by which hardness and diversity are measured
 _STEERING_QUERIES, _STEERING_SLOTS, _DIVERSITY_QUERIES = 64, 8, 128
+#: What samplers read
+_READ = ("index", "settings", "bank", "counts", "trust", "generates", "sources", "ordered")
 
 
 class GenerationEngine:
@@ -72,16 +75,20 @@ class GenerationEngine:
         # a generator of one dimension tells what does not depend on it, and whether its options are right
         self._probe = self._make(dim=1, num_bands=len(settings.targets))
         self.generates = self._probe.generates
+        self.kind = type(self._probe).__name__
         self.sources, self.ordered = self._probe.sources, self._probe.ordered
         self.steering = HardnessSteering(settings.targets, num_sources=len(self.sources), min_spread=min_spread)
         self.space: EntitySpace | None = None
         self.generator: Generator | None = None
         #: the factor of the share of generated negatives, and of the loss of vectors, below 1 in a collapse
         self.trust = 1.0
-        self._least_trust = 1.0
-        #: generated ids that samplers asked for, and those of them that stayed uniform, shared with worker processes
-        self._counts = torch.zeros(2, dtype=torch.long).share_memory_()
-        self._pending: LongTensor = torch.empty(0, dtype=torch.long)
+        self.least_trust = 1.0
+        #: generated ids that samplers asked for, and those of them that stayed uniform
+        self.counts = SharedCounts(2)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Send a worker process what it reads, and nothing that generates: no network, no device, no randomness."""
+        return {name: value for name, value in self.__dict__.items() if name in _READ}
 
     def _make(self, *, dim: int, num_bands: int) -> Generator:
         """Make a generator, reproducibly, and without a trace in the caller's random state."""
@@ -124,6 +131,11 @@ class GenerationEngine:
             groups=groups,
         )
 
+    @functools.cached_property
+    def turns(self) -> QueryTurns:
+        """In which turn queries are generated for."""
+        return QueryTurns(self.index, self.bank)
+
     def enter(self, space: EntitySpace) -> Generator:
         """Generate in this space from now on.
 
@@ -147,7 +159,7 @@ class GenerationEngine:
         :param space: the current entity vectors
         :param model: the model under training, by which hardness is measured, None to leave it as it is
         :param budget: how much all of it may cost
-        :param use_tqdm: whether to show progress bars
+        :param use_tqdm: whether to show a progress bar
 
         :returns: what it came to
         """
@@ -162,8 +174,7 @@ class GenerationEngine:
                     if budget.fit_steps is not None or budget.seconds is None
                     else budget.seconds * budget.fit_share,
                     least=budget.least_fit_steps,
-                ),
-                use_tqdm=use_tqdm,
+                )
             )
         diversity = self.check()
         if model is not None:
@@ -195,19 +206,16 @@ class GenerationEngine:
                 metrics[f"spread_{suffix}"] = self.steering.spreads[band][source]
         return metrics
 
-    def fit(self, budget: Budget, *, use_tqdm: bool = False) -> FitReport:
+    def fit(self, budget: Budget) -> FitReport:
         """Train the generator.
 
         :param budget: the number of steps or of seconds
-        :param use_tqdm: whether to show a progress bar
 
         :returns: what it came to
         """
         generator, space = self._entered()
-        bar = tqdm(total=budget.units, desc="Training the generator", unit="step", disable=not use_tqdm, leave=False)
-        with bar, torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(torch.randint(2**31, size=(), generator=self.random)))
-            budget.watch = bar.update
             return generator.fit(space=space, graph=self.graph, budget=budget, random=self.random)
 
     def _entered(self) -> tuple[Generator, EntitySpace]:
@@ -250,22 +258,6 @@ class GenerationEngine:
             random=self.random,
         )
 
-    def _next(self, size: int) -> LongTensor:
-        """Take the next queries in turn, each once before any comes again, those of many positives early."""
-        if len(self._pending) == 0:
-            # a random order in which each next one is drawn by its number of positives (Efraimidis & Spirakis, 2006)
-            uses = self.index.num_answers(torch.arange(self.index.num_queries))
-            order = (torch.empty(len(uses)).exponential_(generator=self.random) / uses).argsort()
-            if self.bank.shared:
-                # one query speaks for all that share its row, another one in each round
-                rows, position = self.bank.rows(order).sort(stable=True)
-                first = torch.ones_like(rows, dtype=torch.bool)
-                first[1:] = rows[1:] != rows[:-1]
-                order = order[position[first].sort().values]
-            self._pending = order
-        chosen, self._pending = self._pending[:size], self._pending[size:]
-        return chosen
-
     def refresh(self, budget: Budget, *, use_tqdm: bool = False) -> RefreshReport:
         """Generate anew for a part of the bank, at most for all of it.
 
@@ -279,8 +271,8 @@ class GenerationEngine:
         total = self.bank.num_rows
         with tqdm(total=total, desc="Generating negatives", unit="query", disable=not use_tqdm, leave=False) as bar:
             while done < total and (size := budget.allow(min(_CHUNK, total - done))):
-                queries = self._next(size)
-                ids = in_parts(self.propose, queries)
+                queries = self.turns.next(size, self.random)
+                ids = self.propose(queries)
                 self.bank.write(self.bank.rows(queries), ids)
                 empty += (ids < 0).float().mean().item() * len(queries)
                 done += len(queries)
@@ -340,7 +332,7 @@ class GenerationEngine:
         )
         threshold = self.settings.min_distinct
         trust = min(1.0, diversity.distinct / threshold) if threshold > 0 else 1.0
-        if trust < 1.0 <= self._least_trust:
+        if trust < 1.0 <= self.least_trust:
             logger.warning(
                 "The generator has collapsed: its vectors are near to %.1f %% of the entities that true answers are "
                 "near to, less than min_distinct=%s; the share of generated negatives, and the weight of the loss of "
@@ -348,7 +340,7 @@ class GenerationEngine:
                 100 * diversity.distinct,
                 threshold,
             )
-        self.trust, self._least_trust = trust, min(trust, self._least_trust)
+        self.trust, self.least_trust = trust, min(trust, self.least_trust)
         return diversity
 
     def count(self, *, wanted: int, fallback: int) -> None:
@@ -357,15 +349,15 @@ class GenerationEngine:
         :param wanted: the number of generated ids that it asked for
         :param fallback: the number of those for which the bank had none, so that a uniform one was used
         """
-        self._counts += torch.tensor([wanted, fallback])
+        self.counts.add(wanted, fallback)
 
     def take_counts(self) -> dict[str, float]:
         """Get what samplers found in the bank since the last call.
 
         :returns: the number of generated ids and the share of fallbacks
         """
-        wanted, fallback = self._counts.tolist()
-        self._counts.zero_()
+        wanted, fallback = self.counts.totals()
+        self.counts.reset(0, 0)
         return {"generated": wanted - fallback, "fallback": fallback / max(wanted, 1)}
 
     def reference_space(self) -> EntitySpace:
@@ -383,7 +375,7 @@ class GenerationEngine:
         """Fill the bank in the space of the reference embedding, without any model.
 
         :param fit_steps: the number of training steps of the generator
-        :param use_tqdm: whether to show progress bars
+        :param use_tqdm: whether to show a progress bar
         """
         if not self.generates:
             return

@@ -12,10 +12,11 @@ answers yet cannot tell what is hard, and is not asked.
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pykeen.typing import FloatTensor, LongTensor
@@ -181,6 +182,17 @@ class HardnessSteering:
         if math.isclose(wanted, current):
             generator.adjust_hardness(band, source, harder=ratio < 1)
         self.spreads[band][source] = wanted
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tell the spreads, and the percentiles that were measured last."""
+        return {"spreads": self.spreads, "percentiles": self.percentiles}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where others were.
+
+        :param state: what :meth:`state_dict` told
+        """
+        self.spreads, self.percentiles = copy.deepcopy((state["spreads"], state["percentiles"]))
 
     def unheld(self, *, tolerance: float = 1 / 3) -> list[tuple[int, int]]:
         """Tell which bands are off their targets.

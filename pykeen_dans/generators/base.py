@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from class_resolver import ClassResolver
@@ -102,6 +102,27 @@ class Generator(nn.Module, ABC):
         :returns: shape: (n, num_bands, num_sources, dim) standardised vectors, each source's in its own of
             :meth:`spaces`, the easiest band first
         """
+
+    #: The names of what changes while a generator is in use, beside weights, buffers, optimisers and their schedulers,
+    #: for example what :meth:`adjust_hardness` moves. It is kept with checkpoints.
+    changing: ClassVar[tuple[str, ...]] = ()
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Tell what ``state_dict`` holds beside weights and buffers: optimisers, schedulers, and what else changes."""
+        stateful = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)
+        state = {name: value.state_dict() for name, value in vars(self).items() if isinstance(value, stateful)}
+        return state | {name: getattr(self, name) for name in self.changing}
+
+    def set_extra_state(self, state: Mapping[str, Any]) -> None:
+        """Go on where another generator was.
+
+        :param state: what its :meth:`get_extra_state` told
+        """
+        for name, value in state.items():
+            if name in self.changing:
+                setattr(self, name, value)
+            else:
+                getattr(self, name).load_state_dict(value)
 
     def spaces(self, space: EntitySpace) -> Sequence[EntitySpace]:
         """Tell in which space the vectors of each source are.

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from pykeen.typing import FloatTensor, LongTensor
@@ -320,6 +320,17 @@ class DiffusionProcess(nn.Module):
             return ddim_step(x, predicted, abar, following_abar)
         noise = torch.randn(x.shape, generator=random).to(x.device)
         return ddpm_step(x, predicted, abar, following_abar, noise=noise)
+
+    def get_extra_state(self) -> dict[str, list[int]]:
+        """Tell the timesteps of bands, which ``state_dict`` holds beside weights."""
+        return {"bands": self.bands}
+
+    def set_extra_state(self, state: Mapping[str, list[int]]) -> None:
+        """Take over the timesteps of bands.
+
+        :param state: what :meth:`get_extra_state` told
+        """
+        self.bands = list(state["bands"])
 
     def adjust_hardness(self, band: int, *, harder: bool) -> bool:
         """Move the timestep of a band by one, within the room that its neighbours leave.

@@ -9,6 +9,8 @@ choice; before the first fit it is the estimate for standard normal vectors.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from pykeen.typing import FloatTensor
 from torch import nn
@@ -42,6 +44,17 @@ class ConditionalGaussian(nn.Module):
         self.register_buffer("variance", torch.ones(dim))
         #: the squared error when it was last fitted; 0 before, so that any fit pays
         self.error = 0.0
+
+    def get_extra_state(self) -> dict[str, float]:
+        """Tell the error, which ``state_dict`` holds beside weight and variance."""
+        return {"error": self.error}
+
+    def set_extra_state(self, state: Mapping[str, float]) -> None:
+        """Take over the error.
+
+        :param state: what :meth:`get_extra_state` told
+        """
+        self.error = state["error"]
 
     def fit(
         self, features: FloatTensor, target: FloatTensor, *, held_out: tuple[FloatTensor, FloatTensor] | None = None

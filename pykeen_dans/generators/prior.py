@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -81,6 +82,8 @@ class PriorGenerator(Generator):
 
     :raises ValueError: if an argument is invalid
     """
+
+    changing: ClassVar[tuple[str, ...]] = ("distances",)
 
     def __init__(
         self,

@@ -181,13 +181,13 @@ def _unnoticed(sampler: NegativeSampler) -> Iterator[None]:
     if not isinstance(sampler, GeneratedNegativeSampler):
         yield
         return
-    counters = (sampler.num_seen, sampler.engine._counts)
-    before = [counter.clone() for counter in counters]
+    counters = (sampler.seen, sampler.engine.counts)
+    before = [counter.totals() for counter in counters]
     try:
         yield
     finally:
         for counter, value in zip(counters, before, strict=True):
-            counter.copy_(value)
+            counter.reset(*value)
 
 
 def _kept(triples: MappedTriples, side: int) -> LongTensor:

@@ -24,7 +24,8 @@ from ..engine.engine import GenerationEngine
 from ..engine.settings import EngineSettings
 from ..generators import Generator, generator_resolver
 from ..graph import HEAD, TAIL, Graph
-from ..utils.frames import num_epochs_of_training
+from ..utils.frames import num_epochs_of_training, positives_seen_by_training
+from ..utils.processes import SharedCounts
 from ..utils.storage import content_key
 from ..utils.validation import (
     make_by_name,
@@ -74,8 +75,7 @@ class GeneratedNegativeSampler(NegativeSampler):
         is used less in proportion, see :mod:`pykeen_dans.engine.diversity`. 0 never does that.
     :param reference_kwargs: parameters of :func:`pykeen_dans.graph.reference.reference_embedding`, by which entities
         have types and difficulty, and in whose space negatives are generated without a callback
-    :param fit_steps: the number of training steps of the generator when there is no callback, default: by the size of
-        the graph, see :func:`pykeen_dans.engine.settings.default_fit_steps`
+    :param fit_steps: the number of training steps of the generator when there is no callback
     :param horizon: the number of epochs after which the curriculum ends when there is no callback to tell, default:
         those of the training, or 50 outside of one
     :param device: the device on which negatives are generated, for example ``"cuda"``, default: that of the model, and
@@ -116,7 +116,7 @@ class GeneratedNegativeSampler(NegativeSampler):
         known_answers: str = "compete",
         min_distinct: float = 0.1,
         reference_kwargs: Mapping[str, Any] | None = None,
-        fit_steps: int | None = None,
+        fit_steps: int = 500,
         horizon: int | None = None,
         device: str | None = None,
         random_state: int | None = None,
@@ -146,8 +146,9 @@ class GeneratedNegativeSampler(NegativeSampler):
             horizon = num_epochs_of_training() or _HORIZON
         self.horizon = validate_at_least("horizon", horizon, 1)
         self.num_triples = mapped_triples.shape[0]
-        #: the number of positives seen, in shared memory, so that worker processes advance it too
-        self.num_seen = torch.zeros((), dtype=torch.long).share_memory_()
+        #: the number of positives seen, which worker processes advance too
+        self.seen = SharedCounts()
+        self.seen.reset(positives_seen_by_training(self.num_triples))
         self._turns: tuple[LongTensor, BoolTensor] | None = None
         settings = EngineSettings(
             targets=tuple(targets),
@@ -163,11 +164,7 @@ class GeneratedNegativeSampler(NegativeSampler):
         ).on(self.num_entities)
         self.coupling = coupling
         self.engine = self._make_engine(
-            mapped_triples,
-            settings,
-            generator,
-            generator_kwargs,
-            None if fit_steps is None else validate_at_least("fit_steps", fit_steps, 0),
+            mapped_triples, settings, generator, generator_kwargs, validate_at_least("fit_steps", fit_steps, 0)
         )
 
     def _make_engine(
@@ -176,7 +173,7 @@ class GeneratedNegativeSampler(NegativeSampler):
         settings: EngineSettings,
         generator: HintOrType[Generator],
         generator_kwargs: Mapping[str, Any] | None,
-        fit_steps: int | None,
+        fit_steps: int,
     ) -> GenerationEngine:
         """Make the engine, or share that of other samplers."""
         cls = validate_keywords("generator", generator_resolver, generator, generator_kwargs, reserved=_OF_ENGINE)
@@ -217,7 +214,7 @@ class GeneratedNegativeSampler(NegativeSampler):
         """What the curriculum asks for at the moment."""
         if self.coupling is not None and self.coupling.state is not None:
             return self.coupling.state
-        return self.engine.state(self.curriculum, self.num_seen.item() / (self.num_triples * self.horizon))
+        return self.engine.state(self.curriculum, self.seen.estimate()[0] / (self.num_triples * self.horizon))
 
     @property
     def num_generated(self) -> float:
@@ -240,7 +237,7 @@ class GeneratedNegativeSampler(NegativeSampler):
         replacement += replacement >= original
         if self.num_generated > 0 and len(positives):
             self._replace_from_bank(replacement, original, turns, queries=self._queries(head, relation, tail))
-        self.num_seen += len(positives)
+        self.seen.add(len(positives))
         negatives = positives[:, None].repeat(1, self.num_negs_per_pos, 1)
         if len(self.sides) == 1:
             negatives[..., 0 if self.sides == (HEAD,) else 2] = replacement
@@ -272,7 +269,7 @@ class GeneratedNegativeSampler(NegativeSampler):
         ).long()
         # a positive is seen once, however many of its sides are filled
         if side == self.sides[0]:
-            self.num_seen += len(positives)
+            self.seen.add(len(positives))
         self.engine.count(wanted=ids.numel(), fallback=int((ids < 0).sum()))
         return ids
 

@@ -11,6 +11,7 @@ instead (see :mod:`pykeen_dans.generators.denoiser`).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,6 +28,7 @@ __all__ = [
     "ProductCombination",
     "RotationCombination",
     "TranslationCombination",
+    "combination_by_name",
     "combination_for",
 ]
 
@@ -134,6 +136,27 @@ class LearnedCombination(nn.Module):
         """
         index = sides * self.num_relations + relations
         return self.scale(index) * kept + self.shift(index)
+
+
+#: The ways that are known, by the names of their classes
+_BY_NAME: Mapping[str, type[Combination]] = {
+    cls.__name__: cls
+    for cls in (TranslationCombination, ProductCombination, ComplexProductCombination, RotationCombination)
+}
+
+
+def combination_by_name(name: str) -> Combination:
+    """Look up a way to combine by the name of its class.
+
+    :param name: the name
+
+    :returns: the combination
+
+    :raises ValueError: if there is none of this name
+    """
+    if name not in _BY_NAME:
+        raise ValueError(f"the combination {name!r} is unknown; there are {', '.join(_BY_NAME)}")
+    return _BY_NAME[name]()
 
 
 def combination_for(interaction: Interaction[Any, Any, Any]) -> Combination | None:

@@ -11,14 +11,15 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pykeen.typing import FloatTensor, LongTensor
 from torch import Tensor
 
 from ..utils.models import evaluating
-from .combination import Combination, TranslationCombination, combination_for
+from .combination import Combination, TranslationCombination, combination_by_name, combination_for
 
 __all__ = [
     "EntitySpace",
@@ -190,6 +191,30 @@ class EntitySpace:
             raw_entities=self.raw_entities.to(device),
             raw_relations=None if self.raw_relations is None else self.raw_relations.to(device),
             query_scale=self.query_scale.to(device),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tell what the space is made from."""
+        return {
+            "entities": self.raw_entities,
+            "relations": self.raw_relations,
+            "combination": type(self.combination).__name__,
+        }
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any], *, device: torch.device) -> EntitySpace:
+        """Make the same space again.
+
+        :param state: what :meth:`state_dict` told of a space of all entities
+        :param device: the device of the vectors
+
+        :returns: the space
+        """
+        relations = state["relations"]
+        return cls.create(
+            entities=state["entities"].to(device),
+            relations=None if relations is None else relations.to(device),
+            combination=combination_by_name(state["combination"]),
         )
 
     def draw(self, size: int, random: torch.Generator) -> LongTensor:

@@ -16,15 +16,20 @@ from pykeen.triples import CoreTriplesFactory
 __all__ = [
     "entity_labels",
     "innermost_local",
+    "is_continued",
     "num_epochs_of_training",
+    "positives_seen_by_training",
     "triples_factory_in_use",
 ]
 
 X = TypeVar("X")
 
+#: The method of PyKEEN that has the loop over epochs
+_TRAINING = (("pykeen.training.training_loop", "_train"),)
+
 #: The functions of PyKEEN that are given the training triples: the training, and the constructor of a model. The data
 #: loader is not among them, since PyKEEN's validation loss makes one of validation triples.
-_OWNERS = (("pykeen.training.training_loop", "_train"), ("pykeen.models.nbase", "__init__"))
+_OWNERS = (*_TRAINING, ("pykeen.models.nbase", "__init__"))
 
 
 def innermost_local(name: str, kind: type[X], *, functions: Collection[tuple[str | None, str]]) -> X | None:
@@ -76,3 +81,28 @@ def num_epochs_of_training() -> int | None:
     :returns: the number of epochs, or None outside of a training
     """
     return innermost_local("num_epochs", int, functions=[(None, "_train")])
+
+
+def is_continued() -> bool:
+    """Tell whether the training that (indirectly) calls this function goes on with the weights that there are.
+
+    :returns: whether it does, False outside of a training
+    """
+    return bool(innermost_local("continue_training", bool, functions=_TRAINING))
+
+
+def positives_seen_by_training(num_triples: int) -> int:
+    """Tell how many positives the training that (indirectly) calls this function has seen, in epochs before this one.
+
+    :param num_triples: the number of training triples, inverse ones included
+
+    :returns: the number, 0 outside of a training
+    """
+    loop: Any = innermost_local("self", object, functions=_TRAINING)
+    if loop is None:
+        return 0
+    batch_size = innermost_local("batch_size", int, functions=_TRAINING)
+    if batch_size is not None and innermost_local("drop_last", bool, functions=_TRAINING):
+        num_triples -= num_triples % batch_size
+    seen: int = loop._epoch * num_triples
+    return seen

@@ -14,8 +14,8 @@ import json
 import logging
 import os
 import pathlib
-import tempfile
-from collections.abc import Callable, Mapping
+import secrets
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +24,7 @@ from torch import Tensor
 __all__ = [
     "cached_tensors",
     "content_key",
+    "replacing",
 ]
 
 if TYPE_CHECKING:
@@ -115,6 +116,22 @@ def _read(path: pathlib.Path, key: str, shapes: Shapes) -> dict[str, Tensor] | N
     return None
 
 
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Write a file in one go, so that nobody ever finds a part of it, whenever the process ends.
+
+    :param path: the file
+
+    :yields: a file beside it, which takes its place when all has been written
+    """
+    temporary = path.with_name(f".{path.name[:16]}-{secrets.token_hex(8)}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def _write(path: pathlib.Path, key: str, tensors: Mapping[str, Tensor]) -> None:
     """Write a file in one go.
 
@@ -124,18 +141,13 @@ def _write(path: pathlib.Path, key: str, tensors: Mapping[str, Tensor]) -> None:
     from safetensors.torch import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:16]}-", suffix=".tmp")
-    os.close(handle)
+    # copies, since tensors of one file must not share memory
+    copies = {name: tensor.clone() for name, tensor in tensors.items()}
     try:
-        # copies, since tensors of one file must not share memory
-        copies = {name: tensor.clone() for name, tensor in tensors.items()}
-        save_file(copies, temporary, metadata={_KEY: key, _CHECKSUM: content_key(**tensors)})
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            save_file(copies, temporary, metadata={_KEY: key, _CHECKSUM: content_key(**tensors)})
     except SafetensorError as error:
         raise OSError(str(error)) from error
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
 
 
 def cached_tensors(

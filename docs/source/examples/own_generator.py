@@ -18,6 +18,9 @@ class BlurGenerator(Generator):
     :param noise: the standard deviation of the noise of the easiest band; that of the others falls in equal steps
     """
 
+    #: what adjust_hardness moves, so that it is kept with checkpoints
+    changing = ("noise",)
+
     def __init__(self, *, dim: int, num_relations: int, num_bands: int, noise: float = 2.0) -> None:
         super().__init__(dim=dim, num_relations=num_relations, num_bands=num_bands)
         self.noise = [noise * (num_bands - band) / num_bands for band in range(num_bands)]
