@@ -7,6 +7,7 @@ of the time that the epochs take, and is reported to PyKEEN's result tracker.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import time
@@ -22,8 +23,9 @@ from ..engine.engine import GenerationEngine
 from ..engine.settings import UpdateBudget
 from ..sampling.base import GeneratedNegativeSampler
 from ..space import EntitySpace, NonFiniteSpaceError, UnsupportedModelError, live_space
-from ..utils.frames import num_epochs_of_training
-from ..utils.validation import validate_at_least, validate_non_negative, validate_share
+from ..utils.frames import is_continued, num_epochs_of_training
+from ..utils.validation import validate_at_least, validate_flag, validate_non_negative, validate_share
+from .resuming import coupling_in_use, keep_with, take_saved
 from .vector_loss import VectorLoss
 
 __all__ = [
@@ -34,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 #: The prefix of all metrics in PyKEEN's result tracker
 _PREFIX = "negatives"
+#: The number of queries that are generated for in each update at least, where work is counted
+_LEAST_QUERIES = 1024
 
 
 class CurriculumTrainingCallback(TrainingCallback):
@@ -46,7 +50,10 @@ class CurriculumTrainingCallback(TrainingCallback):
     :param fit_steps: the number of training steps of the generator after an epoch, instead of a time. Together with
         ``refresh_queries``, two runs of one seed see the same negatives, on any machine.
     :param refresh_queries: the number of queries for which is generated anew after an epoch, instead of a time
-    :param frequency: do all this after every so many epochs only
+    :param reproducible: whether to count work instead of timing it, so that two runs of one seed are equal: after an
+        epoch, the generator is trained for ``refresh_budget * fit_share`` steps for each batch, and ``refresh_budget``
+        of the bank is generated anew, at least 1,024 queries. ``fit_steps`` and ``refresh_queries`` prevail.
+    :param frequency: do all this after every so many epochs only, and once after the first one
     :param num_epochs: the number of epochs over which the curriculum runs, default: those of the training
     :param vector_weight: the weight of the loss of generated vectors, scored by the model's interaction themselves as
         in the papers, rather than decoded into entities. 0 leaves it out.
@@ -67,6 +74,7 @@ class CurriculumTrainingCallback(TrainingCallback):
         min_fit_steps: int = 8,
         fit_steps: int | None = None,
         refresh_queries: int | None = None,
+        reproducible: bool = False,
         frequency: int = 1,
         num_epochs: int | None = None,
         vector_weight: float = 0.0,
@@ -83,6 +91,7 @@ class CurriculumTrainingCallback(TrainingCallback):
         self.refresh_queries = (
             None if refresh_queries is None else validate_at_least("refresh_queries", refresh_queries, 0)
         )
+        self.reproducible = validate_flag("reproducible", reproducible)
         self.frequency = validate_at_least("frequency", frequency, 1)
         self.num_epochs = None if num_epochs is None else validate_at_least("num_epochs", num_epochs, 1)
         vector_loss = VectorLoss(
@@ -98,9 +107,7 @@ class CurriculumTrainingCallback(TrainingCallback):
         self._horizon = 1
         self._epoch_started: float | None = None
         self._batch_done = False
-        self._allowance = 0.0
-        # whether the model's interaction can score what was generated
-        self._vectors_ready = False
+        self._num_batches = 0
         self._vector_losses: list[float] = []
         #: the seconds that were spent between epochs, over the whole training
         self.overhead_seconds = 0.0
@@ -123,18 +130,29 @@ class CurriculumTrainingCallback(TrainingCallback):
             )
         self._horizon = horizon
         # epochs are finished already when a training is resumed
-        self.coupling = _couple(training_loop, Coupling(progress=training_loop._epoch / self._horizon))
+        progress = training_loop._epoch / self._horizon
+        saved = take_saved(training_loop.optimizer)
+        if saved is None and (known := coupling_in_use(training_loop)) is not None:
+            self.coupling = _couple(training_loop, known)
+            known.advance(progress)
+            return
+        begin = self._begin if training_loop._epoch and is_continued() else None
+        coupling = Coupling(progress=progress, saved=saved, device=training_loop.device, begin=begin)
+        self.coupling = _couple(training_loop, coupling)
 
     # docstr-coverage: inherited
     def pre_batch(self, **kwargs: Any) -> None:  # noqa: D102
         self._batch_done = False
+        self._num_batches += 1
         if self._epoch_started is None:
             self._epoch_started = time.perf_counter()
+            # not earlier, since a training that begins anew makes its optimiser after callbacks are registered
+            keep_with(self.optimizer, self.coupling)
 
     # docstr-coverage: inherited
     def on_batch(self, epoch: int, batch: Any, batch_loss: float, **kwargs: Any) -> None:  # noqa: D102
         # sub-batches call this once each, but with the whole batch
-        if self.vector_loss is None or not self._vectors_ready or self._batch_done:
+        if self.vector_loss is None or not self.coupling.scores_vectors or self._batch_done:
             return
         self._batch_done = True
         state = self.coupling.state
@@ -149,7 +167,7 @@ class CurriculumTrainingCallback(TrainingCallback):
     def post_epoch(self, epoch: int, epoch_loss: float, **kwargs: Any) -> None:  # noqa: D102
         now = time.perf_counter()
         started = now if self._epoch_started is None else self._epoch_started
-        self._allowance += self.refresh_budget * (now - started)
+        self.coupling.allowance += self.refresh_budget * (now - started)
         self._epoch_started = None
         state = self.coupling.advance(epoch / self._horizon)
         engine = self._engine
@@ -157,15 +175,13 @@ class CurriculumTrainingCallback(TrainingCallback):
         if self._vector_losses:
             metrics["vector_loss"] = sum(self._vector_losses) / len(self._vector_losses)
             self._vector_losses.clear()
-        # with no share of generated negatives, nobody would read what is generated
-        wanted = engine.generates and (self.coupling.share > 0 or self.vector_loss is not None)
-        # an overdraft, as by an update that took longer than was left, is paid back first
-        affordable = self._allowance > 0 or self.fit_steps is not None or self.refresh_queries is not None
-        if epoch % self.frequency == 0 and wanted and affordable:
-            metrics |= self.update(engine)
+        due = epoch % self.frequency == 0 or engine.space is None
+        if due and self._is_wanted(engine) and self._is_affordable:
+            metrics |= self.update(engine, self._budget(engine))
+        self._num_batches = 0
         spent = time.perf_counter() - now
         self.overhead_seconds += spent
-        self._allowance -= spent
+        self.coupling.allowance -= spent
         metrics["overhead_seconds"] = spent
         # a collapsed generator gets less than is asked for
         metrics["share"] = self.coupling.share * engine.trust
@@ -195,29 +211,57 @@ class CurriculumTrainingCallback(TrainingCallback):
         assert engine is not None, "the data loader makes the sampler, and so the engine, before the first batch"
         return engine
 
-    def update(self, engine: GenerationEngine) -> dict[str, float]:
+    def _is_wanted(self, engine: GenerationEngine) -> bool:
+        """Tell whether anybody reads what is generated, as nobody does with no share of generated negatives."""
+        return engine.generates and (self.coupling.share > 0 or self.vector_loss is not None)
+
+    @property
+    def _is_affordable(self) -> bool:
+        """Whether there is time; an overdraft, as by an update that took longer than was left, is paid back first."""
+        is_counted = self.reproducible or self.fit_steps is not None or self.refresh_queries is not None
+        return is_counted or self.coupling.allowance > 0
+
+    def _budget(self, engine: GenerationEngine) -> UpdateBudget:
+        """Tell how much the update after an epoch may cost."""
+        fit_steps, refresh_queries = self.fit_steps, self.refresh_queries
+        if self.reproducible:
+            share = self.refresh_budget * self.frequency
+            if fit_steps is None:
+                fit_steps = max(self.min_fit_steps, math.ceil(share * self.fit_share * self._num_batches))
+            if refresh_queries is None:
+                refresh_queries = max(_LEAST_QUERIES, math.ceil(share * engine.bank.num_rows))
+        return UpdateBudget(
+            seconds=max(self.coupling.allowance, 0.0),
+            fit_share=self.fit_share,
+            least_fit_steps=self.min_fit_steps,
+            fit_steps=fit_steps,
+            refresh_queries=refresh_queries,
+        )
+
+    def _begin(self, engine: GenerationEngine) -> None:
+        """Fill the bank of a training that is resumed without what was generated before."""
+        if self._is_wanted(engine):
+            self.update(engine, UpdateBudget(fit_steps=max(self.min_fit_steps, self.fit_steps or 0)))
+
+    def update(self, engine: GenerationEngine, budget: UpdateBudget) -> dict[str, float]:
         """Let the engine work in the model's space.
 
         :param engine: the engine
+        :param budget: how much it may cost
 
         :returns: metrics
         """
-        self._vectors_ready = False
+        self.coupling.scores_vectors = False
         try:
             space, is_live = self._space(engine)
         except NonFiniteSpaceError as error:
             self._warn("finite", "Nothing is generated while the model is not finite: %s", error)
             return {"skipped": 1.0}
         if self.vector_loss is not None:
-            self._vectors_ready = self._can_score_vectors(self.vector_loss, engine, is_live)
-        budget = UpdateBudget(
-            seconds=max(self._allowance, 0.0),
-            fit_share=self.fit_share,
-            least_fit_steps=self.min_fit_steps,
-            fit_steps=self.fit_steps,
-            # with no share of generated negatives, vectors may be scored themselves, but nobody would read the bank
-            refresh_queries=self.refresh_queries if self.coupling.share > 0 else 0,
-        )
+            self.coupling.scores_vectors = self._can_score_vectors(self.vector_loss, engine, is_live)
+        if self.coupling.share == 0:
+            # vectors may be scored themselves, but nobody would read the bank
+            budget = dataclasses.replace(budget, refresh_queries=0)
         return engine.update(space, self.model if self.training_loop.mode is None else None, budget).metrics
 
     def _can_score_vectors(self, loss: VectorLoss, engine: GenerationEngine, is_live: bool) -> bool:

@@ -12,7 +12,6 @@ import math
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from pykeen.training import SLCWATrainingLoop
 from pykeen.training.callbacks import callback_resolver
 from pykeen.triples.instances import SLCWABatch
 from pykeen.typing import FloatTensor
@@ -26,6 +25,7 @@ from ..sampling import (
 )
 from ..utils.validation import validate_flag, validate_share
 from .callback import CurriculumTrainingCallback
+from .resuming import ResumableTrainingLoop
 from .shared_negatives import SharedNegativesTrainingLoop
 
 __all__ = [
@@ -98,7 +98,7 @@ class DHNSTrainingLoop(GeneratedTrainingLoop):
     sampler_cls: ClassVar[type[GeneratedNegativeSampler]] = HierarchicalNegativeSampler
 
 
-class CurriculumTrainingLoop(SLCWATrainingLoop):
+class CurriculumTrainingLoop(ResumableTrainingLoop):
     r"""The sLCWA training loop with a generated sampler, coupled to the model by the callback ``curriculum``.
 
     This is how the papers train: each positive has negatives of its own, which are scored one by one. It is known to
