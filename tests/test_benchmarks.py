@@ -102,7 +102,12 @@ class TestExperiments:
 
         assert of() == of(seed=2)
         assert len({of(), of(variant="dans"), of(variant="dans_kgc*2"), of(overrides={"loss": "softplus"})}) == 4
-        before, cls = of(), recipes.negative_sampler_resolver.lookup(variants.KGC)
+        cls = recipes.negative_sampler_resolver.lookup(variants.KGC)
+        before, alone = of(), of(variant="dans_kgc-alone")
+        # the callback trains the generator for as long as it thinks fit
+        monkeypatch.setitem(cls.__base__.__init__.__kwdefaults__, "fit_steps", 3)
+        assert of() == before
+        assert of(variant="dans_kgc-alone") != alone
         monkeypatch.setitem(cls.__base__.__init__.__kwdefaults__, "num_slots", 3)
         assert of() != before
 

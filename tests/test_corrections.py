@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from pykeen.losses import Loss, PointwiseLoss, SoftplusLoss, UnsupportedLabelSmo
 from torch import Tensor
 from torch.nn import functional
 
-from pykeen_dans.scoring.corrections import WeightedCandidates, correct_loss, correctable_losses
+from pykeen_dans.scoring.corrections import WeightedCandidates, correct_loss, correctable_losses, effective_entities
 from pykeen_dans.scoring.proposals import UniformProposal
 from pykeen_dans.scoring.strata import weigh_candidates
 
@@ -265,3 +266,29 @@ def test_bad_input() -> None:
     scores, answers = make_scores(3)
     with pytest.raises(UnsupportedLabelSmoothingError):
         corrected(loss_resolver.make("nssa"), scores, answers, label_smoothing=0.1)
+
+
+# How many entities matter
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 5.0])
+def test_effective_entities(scale: float) -> None:
+    """Of all entities, it is exact; of pools, it is near; all alike count as many as they are."""
+    logits = scale * torch.randn(3, 400, generator=seeded(0))
+    expected = 1 / logits.softmax(dim=-1).square().sum(dim=-1)
+    positive, others = logits[:, 0], logits[:, 1:]
+    everything = WeightedCandidates(others, torch.zeros(399), torch.zeros_like(others, dtype=torch.bool))
+    assert torch.allclose(effective_entities(positive, everything), expected, rtol=1.0e-4)
+    if scale == 0:
+        assert torch.allclose(expected, torch.tensor(400.0))
+    estimates = []
+    for seed in range(50):
+        ids = torch.randperm(399, generator=seeded(seed))[:200]
+        log_weights = torch.full((200,), math.log(399 / 200))
+        pool = WeightedCandidates(others[:, ids], log_weights, torch.zeros(3, 200, dtype=torch.bool))
+        estimates.append(effective_entities(positive, pool))
+    # where one entity has nearly all of the probability, half of the pools lack it
+    assert scale > 1 or torch.allclose(torch.stack(estimates).mean(dim=0), expected, rtol=0.02)
+    # what is masked does not count
+    nothing = everything._replace(mask=torch.ones_like(others, dtype=torch.bool))
+    assert torch.allclose(effective_entities(positive, nothing), torch.ones(3))

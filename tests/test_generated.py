@@ -173,3 +173,37 @@ def test_sides_that_are_not_generated() -> None:
     loop = make_loop(num_own=2, negative_sampler_kwargs=SAMPLER | dict(corruption_scheme=["tail"]))
     with pytest.raises(ValueError, match=r"corruption_scheme=\['tail'\] leaves out 1 of the sides"):
         first_batch(loop)
+
+
+# Through the pool
+
+
+def test_a_proposal_follows_the_bank() -> None:
+    """What the generator proposes for the queries of a side becomes more probable in the pool of this side."""
+    loop = make_loop(num_shared=4, proposal="bank")
+    first_batch(loop)
+    bank, num_entities = bank_of(loop), loop.model.num_entities
+    bank.write(torch.arange(bank.num_rows), torch.full(bank.ids.shape, 3))
+    first_batch_pools = {side: proposal.draw(4) for side, proposal in loop._proposals.items()}
+    assert len(first_batch_pools) == 2
+    for proposal in loop._proposals.values():
+        expected = torch.full((num_entities,), 0.5 / num_entities)
+        expected[3] += 0.5
+        assert torch.allclose(proposal.probabilities(), expected)
+
+
+def test_training_with_a_pool_from_the_bank() -> None:
+    result = run_pipeline(
+        "nations",
+        loss="crossentropy",
+        training_loop="dans-kgc",
+        training_loop_kwargs=dict(num_shared=4, num_own=0, proposal="bank"),
+        negative_sampler_kwargs=SAMPLER,
+    )
+    proposals = result.training_loop._proposals  # type: ignore[attr-defined]
+    assert all(proposal.probabilities().std() > 1.0e-4 for proposal in proposals.values())
+
+
+def test_a_pool_from_no_bank_is_refused() -> None:
+    with pytest.raises(ValueError, match="proposal='bank' needs a sampler that generates negatives"):
+        make_loop(proposal="bank", negative_sampler=None, negative_sampler_kwargs=None)

@@ -13,7 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pykeen_dans.scoring.proposals import FrequencyProposal, Pool, Proposal, UniformProposal, proposal_resolver
+from pykeen_dans.scoring.proposals import (
+    BankProposal,
+    FrequencyProposal,
+    Pool,
+    Proposal,
+    UniformProposal,
+    proposal_resolver,
+)
 from pykeen_dans.scoring.strata import OwnCandidates, weigh_candidates
 from pykeen_dans.scoring.subsampling import query_weights
 
@@ -231,7 +238,7 @@ def test_query_weights() -> None:
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        (dict(uniform=0.0), r"uniform=0 leaves entities without frequency out of all pools; choose e.g. .1"),
+        (dict(uniform=0.0), r"uniform=0 leaves entities that nothing speaks for out of all pools; choose e.g. .1"),
         (dict(uniform=1.5), r"uniform=1.5 is outside \[0, 1\]"),
         (dict(power=-1), r"power=-1 is outside \[0, 10\]"),
         (dict(answers=None), r"proposal='frequency' has no training triples to count; pass answers, or use"),
@@ -270,3 +277,47 @@ def test_bad_own_candidates() -> None:
 def test_bad_weights(kwargs: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         query_weights(torch.empty(0, 3, dtype=torch.long), sides=["tail"], **kwargs)
+
+
+# Proposals that follow a bank
+
+
+class _Ids:
+    """Ids that a test changes."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.now = torch.full((2, 3), -1)
+        self.reads = 0
+
+    def ids(self) -> Tensor:
+        self.reads += 1
+        return self.now
+
+
+def test_bank_proposal_follows_the_bank() -> None:
+    """It is uniform until something is generated, counts only when something new was, and leaves no entity out."""
+    proposal, source = BankProposal(num_entities=NUM_ENTITIES, uniform=0.25), _Ids()
+    proposal.follow(source)
+    proposal.draw(3)
+    assert proposal.probabilities().tolist() == pytest.approx([1 / 6] * 6)
+    source.version, source.now = 1, torch.tensor([[1, 1, -1], [1, 4, -1]])
+    for _ in range(3):
+        proposal.draw(3)
+    assert source.reads == 1
+    counts = torch.tensor([0, 3, 0, 0, 1, 0]) / 4
+    assert proposal.probabilities().tolist() == pytest.approx((0.75 * counts + 0.25 / 6).tolist())
+
+
+def test_bank_proposal_has_unbiased_sums() -> None:
+    """Whatever a generator proposes, be it always the same entity, sums over the pool are those over all entities."""
+    proposal, source = BankProposal(num_entities=NUM_ENTITIES), _Ids()
+    source.version, source.now = 1, torch.zeros(8, dtype=torch.long)
+    proposal.follow(source)
+    values = torch.tensor([1.0, -2.0, 4.0, 0.5, 3.0, 7.0])
+    random = seeded(0)
+    sums = [
+        (pool.log_weights.exp() * values[pool.ids]).sum().item()
+        for pool in (proposal.draw(3, generator=random) for _ in range(20_000))
+    ]
+    assert sum(sums) / len(sums) == pytest.approx(values.sum().item(), rel=0.02)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from pykeen.pipeline import pipeline
 from pykeen.stoppers import EarlyStopper
+from pykeen.trackers import PythonResultTracker
 from pykeen.triples import CoreTriplesFactory
 from pykeen.typing import MappedTriples, Target
 from torch import Tensor
@@ -19,6 +20,7 @@ from pykeen_dans.scoring.strata import OwnCandidates
 
 #: The sizes of the smallest graph
 from .shared import NUM_TRIPLES, batches_of, loss_of, make_loop, train, weights_of
+from .trainings import run_pipeline
 from .utils import training_of
 
 # Batches
@@ -266,3 +268,22 @@ def test_training_with_bad_candidates() -> None:
     assert found["none"] > 0.7
     assert found["same"] > found["none"] - 0.02
     assert found["hardest"] > found["none"] - 0.02
+
+
+def test_it_tells_how_many_entities_matter() -> None:
+    """The first batch of each epoch tells it, for both sides, and it falls as the model learns."""
+    tracker = PythonResultTracker()
+    run_pipeline(
+        "nations",
+        epochs=20,
+        loss="crossentropy",
+        training_loop="shared-negatives",
+        negative_sampler=None,
+        negative_sampler_kwargs=None,
+        optimizer_kwargs=dict(lr=0.1),
+        training_kwargs={},
+        result_tracker=tracker,
+    )
+    for side in ("head", "tail"):
+        numbers = [tracker.metrics[epoch][f"negatives.effective_entities_{side}"] for epoch in (1, 20)]
+        assert 14 >= numbers[0] > numbers[1] >= 1

@@ -48,6 +48,8 @@ class NegativeBank:
     ids: Tensor
     #: shape: (num_queries,) int32, the row of each query, or None where each query has its own
     row_of_query: Tensor | None
+    #: how often something was written, by which those who count ids know when to do so again
+    version: int
 
     def __init__(
         self,
@@ -62,7 +64,7 @@ class NegativeBank:
         """Allocate the bank."""
         self.memory = validate_positive("memory", memory)
         self.num_bands, self.num_sources, self.num_slots = num_bands, num_sources, num_slots
-        self.row_of_query = None
+        self.row_of_query, self.version = None, 0
         num_rows = num_queries
         max_rows = self.max_rows(num_ids=self.row_size, memory=memory)
         if num_queries > max_rows:
@@ -155,6 +157,7 @@ class NegativeBank:
         :param ids: shape: (n, num_bands, num_sources, num_slots) entity ids, -1 for none
         """
         self.ids[rows] = ids.int().cpu()
+        self.version += 1
 
     def state_dict(self) -> dict[str, Any]:
         """Tell the ids, without a copy of them."""

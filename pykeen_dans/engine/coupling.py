@@ -17,6 +17,7 @@ import torch
 
 from .curriculum import Curriculum, CurriculumState
 from .engine import GenerationEngine
+from .settings import default_fit_steps
 from .state import engine_state, restore_engine
 
 __all__ = [
@@ -168,7 +169,7 @@ class Coupling:
         return self.state
 
 
-def alone_engine(key: str, make: Callable[[], GenerationEngine], *, fit_steps: int) -> GenerationEngine:
+def alone_engine(key: str, make: Callable[[], GenerationEngine], *, fit_steps: int | None) -> GenerationEngine:
     """Get the engine of a sampler that has no callback; equal samplers of equal triples share it.
 
     Data loaders come and go, with size probing several within a second. The last few engines are kept, so that none of
@@ -176,12 +177,15 @@ def alone_engine(key: str, make: Callable[[], GenerationEngine], *, fit_steps: i
 
     :param key: a hash of the triples and of all options
     :param make: makes the engine
-    :param fit_steps: the number of training steps of its generator, before its bank is filled
+    :param fit_steps: the number of training steps of its generator, before its bank is filled, None for
+        :func:`~pykeen_dans.engine.settings.default_fit_steps`
 
     :returns: the engine
     """
     if key not in _alone:
         engine = make()
+        if fit_steps is None:
+            fit_steps = default_fit_steps(len(engine.index.answers))
         engine.prepare_alone(fit_steps=fit_steps)
         _alone[key] = engine
         while len(_alone) > _MAX_ALONE:

@@ -21,6 +21,7 @@ from ..generators import FitReport, Generator
 from ..graph import Graph
 from ..space import EntitySpace, reference_space
 from ..utils.budget import Budget
+from ..utils.memory import in_parts
 from ..utils.processes import SharedCounts
 from .curriculum import Curriculum, CurriculumState
 from .diversity import Diversity, measure_diversity
@@ -159,7 +160,7 @@ class GenerationEngine:
         :param space: the current entity vectors
         :param model: the model under training, by which hardness is measured, None to leave it as it is
         :param budget: how much all of it may cost
-        :param use_tqdm: whether to show a progress bar
+        :param use_tqdm: whether to show progress bars
 
         :returns: what it came to
         """
@@ -174,7 +175,8 @@ class GenerationEngine:
                     if budget.fit_steps is not None or budget.seconds is None
                     else budget.seconds * budget.fit_share,
                     least=budget.least_fit_steps,
-                )
+                ),
+                use_tqdm=use_tqdm,
             )
         diversity = self.check()
         if model is not None:
@@ -206,16 +208,19 @@ class GenerationEngine:
                 metrics[f"spread_{suffix}"] = self.steering.spreads[band][source]
         return metrics
 
-    def fit(self, budget: Budget) -> FitReport:
+    def fit(self, budget: Budget, *, use_tqdm: bool = False) -> FitReport:
         """Train the generator.
 
         :param budget: the number of steps or of seconds
+        :param use_tqdm: whether to show a progress bar
 
         :returns: what it came to
         """
         generator, space = self._entered()
-        with torch.random.fork_rng(devices=[]):
+        bar = tqdm(total=budget.units, desc="Training the generator", unit="step", disable=not use_tqdm, leave=False)
+        with bar, torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(torch.randint(2**31, size=(), generator=self.random)))
+            budget.watch = bar.update
             return generator.fit(space=space, graph=self.graph, budget=budget, random=self.random)
 
     def _entered(self) -> tuple[Generator, EntitySpace]:
@@ -272,7 +277,7 @@ class GenerationEngine:
         with tqdm(total=total, desc="Generating negatives", unit="query", disable=not use_tqdm, leave=False) as bar:
             while done < total and (size := budget.allow(min(_CHUNK, total - done))):
                 queries = self.turns.next(size, self.random)
-                ids = self.propose(queries)
+                ids = in_parts(self.propose, queries)
                 self.bank.write(self.bank.rows(queries), ids)
                 empty += (ids < 0).float().mean().item() * len(queries)
                 done += len(queries)
@@ -375,7 +380,7 @@ class GenerationEngine:
         """Fill the bank in the space of the reference embedding, without any model.
 
         :param fit_steps: the number of training steps of the generator
-        :param use_tqdm: whether to show a progress bar
+        :param use_tqdm: whether to show progress bars
         """
         if not self.generates:
             return

@@ -13,11 +13,14 @@ from ..utils.validation import validate_at_least, validate_choice, validate_posi
 __all__ = [
     "EngineSettings",
     "UpdateBudget",
+    "default_fit_steps",
     "reachable_targets",
 ]
 
 logger = logging.getLogger(__name__)
 
+#: The number of positives for which a generator without a callback gets a training step, and the most and the fewest
+_POSITIVES_PER_STEP, _MAX_FIT_STEPS, _MIN_FIT_STEPS = 64, 500, 20
 #: What becomes of known answers
 KNOWN_ANSWERS = ("compete", "mask")
 
@@ -48,6 +51,18 @@ def reachable_targets(targets: Sequence[float], *, num_entities: int, min_candid
             tuple(left),
         )
     return tuple(left)
+
+
+def default_fit_steps(num_positives: int) -> int:
+    """Choose the number of training steps of a generator that no callback trains, by the size of the graph.
+
+    With the usual batch of 512 positives, these are eight passes over them, but 20 to 500 steps.
+
+    :param num_positives: the number of positives, once for each side that is filled
+
+    :returns: the number of steps
+    """
+    return min(max(num_positives // _POSITIVES_PER_STEP, _MIN_FIT_STEPS), _MAX_FIT_STEPS)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -75,7 +75,8 @@ class GeneratedNegativeSampler(NegativeSampler):
         is used less in proportion, see :mod:`pykeen_dans.engine.diversity`. 0 never does that.
     :param reference_kwargs: parameters of :func:`pykeen_dans.graph.reference.reference_embedding`, by which entities
         have types and difficulty, and in whose space negatives are generated without a callback
-    :param fit_steps: the number of training steps of the generator when there is no callback
+    :param fit_steps: the number of training steps of the generator when there is no callback, default: by the size of
+        the graph, see :func:`pykeen_dans.engine.settings.default_fit_steps`
     :param horizon: the number of epochs after which the curriculum ends when there is no callback to tell, default:
         those of the training, or 50 outside of one
     :param device: the device on which negatives are generated, for example ``"cuda"``, default: that of the model, and
@@ -116,7 +117,7 @@ class GeneratedNegativeSampler(NegativeSampler):
         known_answers: str = "compete",
         min_distinct: float = 0.1,
         reference_kwargs: Mapping[str, Any] | None = None,
-        fit_steps: int = 500,
+        fit_steps: int | None = None,
         horizon: int | None = None,
         device: str | None = None,
         random_state: int | None = None,
@@ -164,7 +165,11 @@ class GeneratedNegativeSampler(NegativeSampler):
         ).on(self.num_entities)
         self.coupling = coupling
         self.engine = self._make_engine(
-            mapped_triples, settings, generator, generator_kwargs, validate_at_least("fit_steps", fit_steps, 0)
+            mapped_triples,
+            settings,
+            generator,
+            generator_kwargs,
+            None if fit_steps is None else validate_at_least("fit_steps", fit_steps, 0),
         )
 
     def _make_engine(
@@ -173,7 +178,7 @@ class GeneratedNegativeSampler(NegativeSampler):
         settings: EngineSettings,
         generator: HintOrType[Generator],
         generator_kwargs: Mapping[str, Any] | None,
-        fit_steps: int,
+        fit_steps: int | None,
     ) -> GenerationEngine:
         """Make the engine, or share that of other samplers."""
         cls = validate_keywords("generator", generator_resolver, generator, generator_kwargs, reserved=_OF_ENGINE)

@@ -38,13 +38,17 @@ from pykeen.typing import BoolTensor, FloatTensor
 from torch.nn import functional
 
 from ..utils.validation import validate_positive
+from .query_forms import CandidateScores
+from .strata import CandidateWeights
 
 __all__ = [
     "LossCorrection",
     "WeightedCandidates",
     "correct_loss",
     "correctable_losses",
+    "effective_entities",
     "is_correctable",
+    "join_candidates",
 ]
 
 L = TypeVar("L", bound=Loss)
@@ -59,6 +63,48 @@ class WeightedCandidates(NamedTuple):
     log_weights: FloatTensor
     #: Which of them do not count, shape: ``(batch_size, num_candidates)``
     mask: BoolTensor
+
+
+def join_candidates(
+    scores: CandidateScores, weights: CandidateWeights, vector_log_weights: FloatTensor | None = None
+) -> WeightedCandidates:
+    """Put all candidates of each query side by side.
+
+    :param scores: the scores
+    :param weights: what shared and own candidates stand for
+    :param vector_log_weights: the logarithms of what vectors of no entity stand for, minus infinity where there is
+        none, shape: ``(batch_size, 1)``
+
+    :returns: the candidates: shared ones, own ones, and vectors
+    """
+    parts = [WeightedCandidates(scores.shared, weights.shared.expand_as(scores.shared), weights.shared_mask)]
+    if scores.own is not None and weights.own is not None and weights.own_mask is not None:
+        parts.append(WeightedCandidates(scores.own, weights.own, weights.own_mask))
+    if scores.vectors is not None and vector_log_weights is not None:
+        log_weights = vector_log_weights.expand_as(scores.vectors)
+        parts.append(WeightedCandidates(scores.vectors, log_weights, log_weights.isneginf()))
+    if len(parts) == 1:
+        return parts[0]
+    return WeightedCandidates(*(torch.cat(more, dim=-1) for more in zip(*parts, strict=True)))
+
+
+def effective_entities(positive: FloatTensor, candidates: WeightedCandidates) -> FloatTensor:
+    r"""Estimate how many entities a query's softmax is about, $1 / \sum_e p(e)^2$.
+
+    A pool of $M$ uniform draws has a relative variance of some $|E| / (M N)$ where $N$ is this number: the fewer
+    entities matter among many, the more there is to gain from candidates that are chosen for the query.
+
+    :param positive: shape: ``(batch_size,)`` the scores of the positives
+    :param candidates: the candidates
+
+    :returns: shape: ``(batch_size,)`` the number of each query, from 1 to the number of entities
+    """
+    scores = candidates.scores.masked_fill(candidates.mask, -torch.inf)
+    once, twice = (
+        torch.cat([k * scores + candidates.log_weights, k * positive.unsqueeze(dim=-1)], dim=-1).logsumexp(dim=-1)
+        for k in (1, 2)
+    )
+    return (2 * once - twice).exp()
 
 
 class LossCorrection(ABC, Generic[L]):

@@ -19,18 +19,21 @@ entity is drawn from each. Weights stay what they are, and sums over the pool va
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from class_resolver import ClassResolver
 from pykeen.typing import FloatTensor, LongTensor
+from torch import Tensor
 
 from ..utils.validation import validate_at_least, validate_between, validate_finite, validate_share
 
 __all__ = [
+    "BankProposal",
     "FrequencyProposal",
     "Pool",
     "Proposal",
+    "ProposedIds",
     "UniformProposal",
     "proposal_resolver",
 ]
@@ -120,13 +123,54 @@ class UniformProposal(Proposal):
         return torch.full((self.num_entities,), 1 / self.num_entities)
 
 
-class FrequencyProposal(Proposal):
+class _TableProposal(Proposal):
+    """Any distribution, kept in a table of all entities and mixed with the uniform one.
+
+    The mixture is our choice: it bounds the weight of an entity by ``1 / uniform`` times that of a uniform pool.
+    """
+
+    def __init__(
+        self, *, num_entities: int, answers: LongTensor | None = None, replacement: bool = False, uniform: float = 0.5
+    ) -> None:
+        super().__init__(num_entities=num_entities, answers=answers, replacement=replacement)
+        self.uniform = validate_share("uniform", validate_finite("uniform", uniform))
+        if uniform == 0:
+            raise ValueError("uniform=0 leaves entities that nothing speaks for out of all pools; choose e.g. .1.")
+
+    def _fill(self, weights: Tensor) -> None:
+        """Set the table, from weights that need not sum to one; where all are zero, it is the uniform distribution."""
+        # double precision, so that sums over many entities keep the small ones
+        weights = weights.double()
+        share = self.uniform if (total := weights.sum()) > 0 else 1.0
+        self._probabilities = (1 - share) * weights / total.clamp_min(1) + share / self.num_entities
+        self._tables: dict[torch.device, tuple[FloatTensor, FloatTensor]] = {}
+
+    def probabilities(self) -> FloatTensor:
+        return self._probabilities.to(torch.get_default_dtype())
+
+    def _draw(self, size: int, device: torch.device, generator: torch.Generator | None) -> Pool:
+        cumulated, log_probabilities = self._on(device)
+        uniform = torch.rand(size, device=device, generator=generator, dtype=torch.double)
+        if not self.replacement:
+            uniform = (torch.arange(size, device=device) + uniform) / size
+        ids = torch.searchsorted(cumulated, uniform, right=True).clamp_max_(self.num_entities - 1)
+        size_ = torch.full((), float(size), device=device).log()
+        return Pool(ids, -log_probabilities[ids] - size_)
+
+    def _on(self, device: torch.device) -> tuple[FloatTensor, FloatTensor]:
+        """Return the tables on a device: cumulated probabilities, and logarithms of probabilities."""
+        if device not in self._tables:
+            cumulated = self._probabilities.cumsum(dim=0)
+            log_probabilities = self._probabilities.log().to(torch.get_default_dtype())
+            self._tables[device] = ((cumulated / cumulated[-1]).to(device), log_probabilities.to(device))
+        return self._tables[device]
+
+
+class FrequencyProposal(_TableProposal):
     r"""Entities are as probable as they are frequent in training on this side, to a power, mixed with the uniform one.
 
     Frequent entities are the plausible ones for most queries, and hence those whose scores matter most for the sum. The
-    power is that of word2vec [Mikolov2013]_, where it is .75 for words. The mixture with the uniform distribution is
-    our choice: it bounds the weight of entities that are rare, or that never occur on this side, by ``1 / uniform``
-    times that of a uniform pool.
+    power is that of word2vec [Mikolov2013]_, where it is .75 for words.
     """
 
     def __init__(
@@ -149,44 +193,69 @@ class FrequencyProposal(Proposal):
 
         :raises ValueError: if a value is invalid, or if there are no answers
         """
-        super().__init__(num_entities=num_entities, answers=answers, replacement=replacement)
+        super().__init__(num_entities=num_entities, answers=answers, replacement=replacement, uniform=uniform)
         validate_between("power", power, 0, 10)
-        if validate_share("uniform", validate_finite("uniform", uniform)) == 0:
-            raise ValueError("uniform=0 leaves entities without frequency out of all pools; choose e.g. .1.")
         if answers is None or not len(answers):
             raise ValueError(
                 "proposal='frequency' has no training triples to count; pass answers, or use proposal='uniform'."
             )
         counts = torch.bincount(answers.cpu(), minlength=num_entities).double()
-        powers = torch.where(counts > 0, counts**power, 0.0)
-        # double precision, so that sums over many entities keep the small ones
-        self._probabilities = (1 - uniform) * powers / powers.sum() + uniform / num_entities
-        self._tables: dict[torch.device, tuple[FloatTensor, FloatTensor]] = {}
+        self._fill(torch.where(counts > 0, counts**power, 0.0))
 
-    def probabilities(self) -> FloatTensor:  # noqa: D102
-        return self._probabilities.to(torch.get_default_dtype())
+
+class ProposedIds(Protocol):
+    """Ids that change now and then."""
+
+    @property
+    def version(self) -> int:
+        """A number that changes whenever ids do, 0 while there are none."""
+
+    def ids(self) -> LongTensor:
+        """Return ids of queries as training sees them, in any shape, -1 for none."""
+
+
+class BankProposal(_TableProposal):
+    """Entities are as probable as a generator proposes them for the queries of this side, mixed with the uniform one.
+
+    What is generated for one query is likely to be hard for others, too. The bank is counted anew whenever something
+    new was generated; until then, the pool is a uniform one. It is our choice, and no part of any paper.
+    """
+
+    def __init__(
+        self, *, num_entities: int, answers: LongTensor | None = None, replacement: bool = False, uniform: float = 0.5
+    ) -> None:
+        """Initialize the proposal.
+
+        :param num_entities: the number of entities
+        :param answers: see :class:`Proposal`; they are not used
+        :param replacement: see :class:`Proposal`
+        :param uniform: the share of the uniform distribution, larger than 0, since all entities have to be possible
+
+        :raises ValueError: if a value is invalid
+        """
+        super().__init__(num_entities=num_entities, answers=answers, replacement=replacement, uniform=uniform)
+        self._source: ProposedIds | None = None
+        self._counted = 0
+        self._fill(torch.zeros(num_entities))
+
+    def follow(self, source: ProposedIds) -> None:
+        """Name the bank whose ids are counted.
+
+        :param source: the ids of the bank for the queries of this side
+        """
+        self._source = source
 
     def _draw(self, size: int, device: torch.device, generator: torch.Generator | None) -> Pool:
-        cumulated, log_probabilities = self._on(device)
-        uniform = torch.rand(size, device=device, generator=generator, dtype=torch.double)
-        if not self.replacement:
-            uniform = (torch.arange(size, device=device) + uniform) / size
-        ids = torch.searchsorted(cumulated, uniform, right=True).clamp_max_(self.num_entities - 1)
-        size_ = torch.full((), float(size), device=device).log()
-        return Pool(ids, -log_probabilities[ids] - size_)
-
-    def _on(self, device: torch.device) -> tuple[FloatTensor, FloatTensor]:
-        """Return the tables on a device: cumulated probabilities, and logarithms of probabilities."""
-        if device not in self._tables:
-            cumulated = self._probabilities.cumsum(dim=0)
-            log_probabilities = self._probabilities.log().to(torch.get_default_dtype())
-            self._tables[device] = ((cumulated / cumulated[-1]).to(device), log_probabilities.to(device))
-        return self._tables[device]
+        if self._source is not None and (version := self._source.version) != self._counted:
+            self._counted = version
+            ids = self._source.ids()
+            self._fill(torch.bincount(ids[ids >= 0], minlength=self.num_entities))
+        return super()._draw(size, device, generator)
 
 
 #: A resolver for proposals
 proposal_resolver: ClassResolver[Proposal] = ClassResolver(
-    [UniformProposal, FrequencyProposal],
+    [UniformProposal, FrequencyProposal, BankProposal],
     base=Proposal,  # type: ignore[type-abstract]
     default=UniformProposal,
 )

@@ -18,8 +18,10 @@ from pykeen.training import SLCWATrainingLoop
 from pykeen.typing import LABEL_HEAD, FloatTensor, LongTensor, MappedTriples, Target
 from torch import Tensor
 
+from ..engine.engine import GenerationEngine
 from ..graph import HEAD, TAIL
 from ..sampling.base import GeneratedNegativeSampler
+from ..scoring.proposals import BankProposal, Proposal
 from ..scoring.strata import OwnCandidates
 from ..utils.validation import validate_at_least, validate_non_negative
 
@@ -30,6 +32,27 @@ __all__ = [
     "GeneratedCandidates",
     "is_generated",
 ]
+
+
+#: The number of positives whose queries are counted for a proposal
+_COUNTED = 16_384
+
+
+class _BankOfSide:
+    """What the bank has for the queries of one side, as often as training sees them."""
+
+    def __init__(self, engine: GenerationEngine, side: int) -> None:
+        # always the same ones, and nothing else is drawn differently for it
+        random = torch.Generator().manual_seed(engine.settings.seed)
+        queries, _ = engine.graph.sample_positives(_COUNTED, random)
+        self._bank, self._queries = engine.bank, queries.rows[queries.sides == side]
+
+    @property
+    def version(self) -> int:
+        return self._bank.version
+
+    def ids(self) -> LongTensor:
+        return self._bank.ids[self._bank.rows(self._queries)]
 
 
 class GeneratedCandidates:
@@ -91,6 +114,15 @@ class GeneratedCandidates:
             return None
         ids = self.sampler.draw(positives.cpu(), side=_side(side), num_draws=self.num_own)
         return OwnCandidates(ids.to(positives.device))
+
+    def feed(self, proposal: Proposal, side: Target) -> None:
+        """Let a proposal follow the bank, if it is one that does.
+
+        :param proposal: the proposal
+        :param side: the side for which it proposes
+        """
+        if isinstance(proposal, BankProposal) and self.sampler.engine.generates:
+            proposal.follow(_BankOfSide(self.sampler.engine, _side(side)))
 
     def vectors(self, positives: MappedTriples, side: Target) -> tuple[Tensor, FloatTensor] | None:
         """Generate vectors.

@@ -17,8 +17,14 @@ from pykeen.typing import LABEL_TAIL, FloatTensor, MappedTriples, Target
 from torch.utils.data import DataLoader
 from torch_max_mem.api import is_oom_error
 
-from ..scoring.corrections import WeightedCandidates, correct_loss, correctable_losses, is_correctable
-from ..scoring.proposals import Proposal, proposal_resolver
+from ..scoring.corrections import (
+    correct_loss,
+    correctable_losses,
+    effective_entities,
+    is_correctable,
+    join_candidates,
+)
+from ..scoring.proposals import BankProposal, Proposal, proposal_resolver
 from ..scoring.query_forms import CandidateScores, form_names, score_candidates
 from ..scoring.representations import SIDES, Candidates
 from ..scoring.strata import OwnCandidates, weigh_candidates
@@ -51,8 +57,8 @@ class SharedNegativesTrainingLoop(ResumableTrainingLoop):
 
     :param num_shared: the number of negatives of each batch and side. If there are not more entities than that, all
         of them are scored, and the loss is exactly that of 1vsAll.
-    :param proposal: what negatives are drawn from, see :data:`pykeen_dans.scoring.proposals.proposal_resolver`;
-        ``"uniform"`` by default
+    :param proposal: what negatives are drawn from: ``"uniform"`` (default), ``"frequency"``, or ``"bank"``, see
+        :mod:`pykeen_dans.scoring.proposals`
     :param proposal_kwargs: its parameters
     :param replacement: whether negatives are drawn independently of each other. By default, draws are stratified.
     :param sides: the sides to replace, among ``"head"`` and ``"tail"``. By default tails alone if training has
@@ -110,6 +116,8 @@ class SharedNegativesTrainingLoop(ResumableTrainingLoop):
         # it is made anew for each batch, since the loss may be replaced; here it shows whether it can be made
         correct_loss(self.loss, negatives_weight=negatives_weight)
         self._batch: SharedBatch | None = None
+        # side -> how many entities the softmax is about, see :func:`effective_entities`
+        self._effective: dict[Target, float] = {}
         # made anew for the triples of the training, too; here they show whether they can be made
         self._proposals = self._make_proposals(kwargs["triples_factory"])
         self._warn_of_sampler()
@@ -138,6 +146,11 @@ class SharedNegativesTrainingLoop(ResumableTrainingLoop):
             raise ValueError(
                 f"num_own={self.num_own} and num_vectors={self.num_vectors} need a sampler that generates negatives; "
                 f"use e.g. negative_sampler='dans_kgc', or leave them out."
+            )
+        if any(isinstance(proposal, BankProposal) for proposal in self._proposals.values()):
+            raise ValueError(
+                "proposal='bank' needs a sampler that generates negatives; use e.g. negative_sampler='dans_kgc', or "
+                "proposal='frequency'."
             )
         is_basic = self.negative_sampler is None or (
             negative_sampler_resolver.lookup(self.negative_sampler) is BasicNegativeSampler
@@ -197,6 +210,9 @@ class SharedNegativesTrainingLoop(ResumableTrainingLoop):
         self._generated = GeneratedCandidates.create(
             self, instances.mapped_triples, num_relations=triples_factory.num_relations, sides=list(self._proposals)
         )
+        if self._generated is not None:
+            for side, proposal in self._proposals.items():
+                self._generated.feed(proposal, side)
         logger.debug("The forms of scores are %s.", form_names(self.model))
         if isinstance(instances, PositiveInstances) and self._may_move(kwargs.get("num_workers", 0)):
             instances.move(self.device)
@@ -268,6 +284,18 @@ class SharedNegativesTrainingLoop(ResumableTrainingLoop):
         return by_side if triples is None else [triples * weights for weights in by_side]
 
     # docstr-coverage: inherited
+    def _train_epoch(self, *args: Any, **kwargs: Any) -> float:
+        # callbacks may compute the loss of other triples meanwhile
+        outer, self._effective = self._effective, {}
+        loss = super()._train_epoch(*args, **kwargs)
+        # of the first batch, since others would say the same, at a cost
+        metrics = {f"effective_entities_{side}": number for side, number in self._effective.items()}
+        self._effective = outer
+        if not kwargs["only_size_probing"] and kwargs.get("backward", True):
+            self.result_tracker.log_metrics(metrics, step=kwargs["epoch"], prefix="negatives")
+        return loss
+
+    # docstr-coverage: inherited
     def _process_batch(
         self,
         batch: SLCWABatch,
@@ -314,21 +342,11 @@ class SharedNegativesTrainingLoop(ResumableTrainingLoop):
         """Compute the loss of replacing one side of a part of a batch."""
         answers = shared.positives[part, 2 if side == LABEL_TAIL else 0]
         weights = weigh_candidates(answers, shared.pools[side], own)
-        candidates = WeightedCandidates(scores.shared, weights.shared, weights.shared_mask)
-        if scores.own is not None and weights.own is not None and weights.own_mask is not None:
-            candidates = WeightedCandidates(
-                torch.cat([scores.shared, scores.own], dim=-1),
-                torch.cat([weights.shared.expand_as(scores.shared), weights.own], dim=-1),
-                torch.cat([weights.shared_mask, weights.own_mask], dim=-1),
-            )
         vectors = shared.vectors[side]
-        if scores.vectors is not None and vectors is not None:
-            log_weights = vectors[1][part].expand_as(scores.vectors)
-            candidates = WeightedCandidates(
-                torch.cat([candidates.scores, scores.vectors], dim=-1),
-                torch.cat([candidates.log_weights.expand_as(candidates.scores), log_weights], dim=-1),
-                torch.cat([candidates.mask, log_weights.isneginf()], dim=-1),
-            )
+        candidates = join_candidates(scores, weights, None if vectors is None else vectors[1][part])
+        if side not in self._effective and len(answers):
+            with torch.no_grad():
+                self._effective[side] = effective_entities(scores.positive, candidates).median().item()
         row_weights = shared.weights[side]
         return correct_loss(self.loss, negatives_weight=self.negatives_weight)(
             scores.positive,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 
 __all__ = [
     "Budget",
@@ -17,11 +18,13 @@ class Budget:
     :param units: the number of units (steps of training, or queries), None for no such limit
     :param seconds: the wall time in seconds, None for no such limit
     :param least: the number of units that are allowed however little time there is
+    :param watch: called with each number of units that is spent, as by a progress bar
     """
 
     units: int | None = None
     seconds: float | None = None
     least: int = 0
+    watch: Callable[[int], object] | None = None
 
     def __post_init__(self) -> None:
         """Start the clock."""
@@ -31,6 +34,8 @@ class Budget:
     def spend(self, units: int) -> None:
         """Note that units were spent."""
         self._spent += units
+        if self.watch is not None:
+            self.watch(units)
 
     @property
     def elapsed(self) -> float:
