@@ -118,11 +118,14 @@ BAD_FEATURES: dict[str, tuple[Callable[[pathlib.Path], object], str]] = {
     "latin.csv": (lambda path: path.write_bytes("é,1\n".encode("latin-1")), "UnicodeDecodeError.*save it as UTF-8"),
     "pandas.csv": (
         lambda path: TABLE.rename_axis("label").reset_index().to_csv(path),
-        r"could not convert string to float: 'NA'.*to_csv\(path, index=False\)",
+        r"could not convert string to float: 'NA' in row '0'.*to_csv\(path, index=False\)",
     ),
     "narrow.csv": (lambda path: path.write_text("x,y\na,1,2\nb,3,4\n"), "Expected 2 fields.*as many numbers"),
-    "gap.csv": (lambda path: path.write_text("NA,,1\nb,2,3\n"), "could not convert string to float: ''"),
-    "nan.csv": (lambda path: path.write_text("NA,nan,nan\nb,2,3\n"), "NaN or infinite values in 1 of 2 rows"),
+    "gap.csv": (lambda path: path.write_text("NA,,1\nb,2,3\n"), "could not convert string to float: '' in row 'NA'"),
+    "nan.csv": (
+        lambda path: path.write_text("NA,nan,nan\nb,2,3\n"),
+        r"NaN or infinite values in 1 of 2 rows, e.g. \['NA'",
+    ),
     "sparse.pt": (lambda path: torch.save(FEATURES.to_sparse(), path), r"it is sparse: use tensor.to_dense\(\)"),
     "integers.pt": (
         lambda path: torch.save({"features": FEATURES, "labels": [7, 8, 9]}, path),
@@ -130,9 +133,12 @@ BAD_FEATURES: dict[str, tuple[Callable[[pathlib.Path], object], str]] = {
     ),
     "lists.pt": (
         lambda path: torch.save({"features": FEATURES, "labels": [["a"], "b", None]}, path),
-        r"\['a'\] among its labels; give a list of strings",
+        r"\['a'\] among its labels, in row 0; give a list of strings",
     ),
-    "bytes.npz": (lambda path: np.savez(path, features=[[1.0]], labels=[b"a"]), "b'a' among its labels; give a list"),
+    "bytes.npz": (
+        lambda path: np.savez(path, features=[[1.0]], labels=[b"a"]),
+        "b'a' among its labels, in row 0",
+    ),
     "half.safetensors": (lambda path: path.write_bytes(bytes([255] * 9)), "SafetensorError.*save_file"),
 }
 
@@ -173,12 +179,19 @@ def test_bad_texts(name: str, tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (dict(text={"a": "x", "b": float("nan")}), r"\['text'\] has nan among its texts; give strings, and ''"),
-        (dict(text={"a": ["x", "y"]}), r"\['text'\] has \['x', 'y'\] among its texts; give strings"),
-        (dict(text=TEXTS.replace("", None)), r"\['text'\] has (None|nan) among its texts.*fillna\(''\)"),
-        (dict(text={("a", "b"): "x"}), r"\('a', 'b'\) among its labels; give a list of strings"),
-        (dict(features=FEATURES, labels={"a": 0}), "among its labels; give a list of strings"),
-        (dict(features=FEATURES, labels=2.5), "2.5 among its labels; give a list of strings"),
+        (
+            dict(text={"a": "x", "b": float("nan")}),
+            r"\['text'\] has nan among its texts, in row 'b'; give strings",
+        ),
+        (dict(text={"a": ["x", "y"]}), r"\['text'\] has \['x', 'y'\] among its texts, in row 'a'; give strings"),
+        (dict(text=TEXTS.replace("", None)), r"\['text'\] has (None|nan) among its texts, in row 'NA'.*fillna\(''\)"),
+        (dict(text={("a", "b"): "x"}), r"\('a', 'b'\) among its labels, in row 0; give a list of strings"),
+        (dict(features=FEATURES, labels={"a": 0}), "among its labels, in row 0; give a list of strings"),
+        (dict(features=FEATURES, labels=2.5), "2.5 among its labels, in row 0; give a list of strings"),
+        ([[1.0], ["x"]], "could not convert string to float: 'x' in row 1.*give one path"),
+        (TABLE.replace(3.0, "x"), "could not convert string to float: 'x' in row 'b'.*labels as index"),
+        (TABLE.replace(3.0, float("inf")), r"infinite values in 1 of 3 rows, e.g. \['b'\]"),
+        ([[1.0], [0.0], [float("nan")]], r"infinite values in 1 of 3 rows, e.g. \[2\]"),
         (dict(path=5), r"has the shape \(\); give a matrix"),
         (dict(features=FEATURES, strict="false"), r"\['strict'\]='false' is neither true nor false"),
         (FEATURES.to_sparse(), r"it is sparse: use tensor.to_dense\(\)"),

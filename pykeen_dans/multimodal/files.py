@@ -142,9 +142,28 @@ def _read_labels(name: str, labels: Any) -> list[str]:
         labels = _read(name, labels, _lines, _UTF8 + "one label in each line")
     values = labels.tolist() if hasattr(labels, "tolist") else labels
     values = values if isinstance(values, list | tuple) else [values]
-    if wrong := [label for label in values if not isinstance(label, str | numbers.Integral)]:
-        raise ValueError(f"{name} has {wrong[0]!r:.60} among its labels; give a list of strings.")
+    for row, label in enumerate(values):
+        if not isinstance(label, str | numbers.Integral):
+            raise ValueError(f"{name} has {label!r:.60} among its labels, in row {row}; give a list of strings.")
     return [str(label) for label in values]
+
+
+def _not_a_number(rows: Any) -> str:
+    """Tell where rows have the first thing that is no number, if they are a table or a list."""
+    table = isinstance(rows, pd.Series | pd.DataFrame)
+    if not table and not isinstance(rows, list | tuple):
+        return ""
+    for row, values in zip(
+        rows.index if table else range(len(rows)),
+        pd.DataFrame(rows).to_numpy(dtype=object) if table else rows,
+        strict=True,
+    ):
+        for value in values if isinstance(values, list | tuple | np.ndarray) else [values]:
+            try:
+                complex(value)
+            except (ValueError, TypeError):
+                return f" in row {row!r:.60}"
+    return ""
 
 
 def read_features(name: str, value: Any, *, labels: Any = None) -> tuple[str, FloatTensor, list[str] | None]:
@@ -185,6 +204,7 @@ def read_features(name: str, value: Any, *, labels: Any = None) -> tuple[str, Fl
         if "features" not in value and len(value) != 1:
             raise ValueError(f"{name} has no 'features', but {sorted(map(str, value))}; save them by this name.")
         value = value["features"] if "features" in value else next(iter(value.values()))
+    rows = value
     if isinstance(value, pd.Series | pd.DataFrame):
         default = isinstance(value.index, pd.RangeIndex) and value.index.equals(pd.RangeIndex(len(value)))
         own, value = None if default else value.index, value.to_numpy()
@@ -197,24 +217,26 @@ def read_features(name: str, value: Any, *, labels: Any = None) -> tuple[str, Fl
         features = value.detach().cpu().clone()
     except (ValueError, TypeError, RuntimeError) as error:
         raise ValueError(
-            f"{name} holds a {type(value).__name__} that does not make a matrix of numbers ({error}); give one path, a "
-            f"tensor, rows of equal length, or a table of a label and numbers in each row (from pandas with labels as "
-            f"index, or by to_csv(path, index=False)). Texts go by {{'text': path}}."
+            f"{name} holds a {type(value).__name__} that does not make a matrix of numbers "
+            f"({error}{_not_a_number(rows)}); give one path, a tensor, rows of equal length, or a table of a label and "
+            f"numbers in each row (from pandas with labels as index, or by to_csv(path, index=False)). Texts go by "
+            f"{{'text': path}}."
         ) from error
     if features.ndim not in (1, 2) or features.numel() == 0:
         raise ValueError(f"{name} has the shape {tuple(features.shape)}; give a matrix with one row for each entity.")
     features = real_view(features)
-    if num_bad := int((~torch.isfinite(features)).any(dim=-1).sum()):
-        raise ValueError(
-            f"{name} has NaN or infinite values in {num_bad} of {len(features)} rows; leave these rows out, or fill "
-            f"them with zeros."
-        )
     if own is not None:
         labels = _read_labels(name, own)
     elif labels is not None:
         labels = _read_labels(argument, labels)
     if labels is not None and len(labels) != len(features):
         raise ValueError(f"{name} has {len(features)} rows and {len(labels)} labels; give one label for each row.")
+    if bad := (~torch.isfinite(features)).any(dim=-1).nonzero().flatten().tolist():
+        examples = [labels[row] if labels else row for row in bad[:5]]
+        raise ValueError(
+            f"{name} has NaN or infinite values in {len(bad)} of {len(features)} rows, e.g. {examples!r:.200}; leave "
+            f"these rows out, or fill them with zeros."
+        )
     return name, features, labels
 
 
@@ -245,11 +267,12 @@ def read_texts(name: str, value: Any) -> tuple[str, list[str], list[str]]:
             f"{name} is a {type(value).__name__}; give the path of a table of labels and texts, or a mapping from "
             f"labels to texts."
         )
-    if wrong := [text for row in rows for text in row if not isinstance(text, str)]:
-        raise ValueError(
-            f"{name} has {wrong[0]!r:.60} among its texts; give strings, and '' where there is none (fillna('') in "
-            f"pandas)."
-        )
+    for label, row in zip(labels, rows, strict=True):
+        if wrong := [text for text in row if not isinstance(text, str)]:
+            raise ValueError(
+                f"{name} has {wrong[0]!r:.60} among its texts, in row {label!r:.60}; give strings, and '' where there "
+                f"is none (fillna('') in pandas)."
+            )
     texts = [". ".join(text.strip() for text in row if text.strip()) for row in rows]
     if not any(texts):
         raise ValueError(f"{name} has {len(texts)} texts, all of them empty; give some.")
