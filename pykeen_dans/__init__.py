@@ -18,7 +18,13 @@ from .version import VERSION as __version__
 
 if TYPE_CHECKING:
     from .datasets import DB15K, MKGW, MKGY, NELL995, Family
-    from .sampling import DiffusionAdaptiveNegativeSampler, HierarchicalNegativeSampler, TwoWayGANNegativeSampler
+    from .inspection import bank_of, describe, negatives_frame, sampler_of
+    from .sampling import (
+        DiffusionAdaptiveNegativeSampler,
+        FixedNegativeSampler,
+        HierarchicalNegativeSampler,
+        TwoWayGANNegativeSampler,
+    )
     from .sampling.filtering import ExactFilterer
     from .training.callback import CurriculumTrainingCallback
     from .training.loops import CurriculumTrainingLoop, DANSKGCTrainingLoop, DANSTrainingLoop, DHNSTrainingLoop
@@ -27,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     # Samplers
     "DiffusionAdaptiveNegativeSampler",
+    "FixedNegativeSampler",
     "HierarchicalNegativeSampler",
     "ExactFilterer",
     "TwoWayGANNegativeSampler",
@@ -43,6 +50,11 @@ __all__ = [
     "MKGW",
     "MKGY",
     "NELL995",
+    # A look at negatives
+    "bank_of",
+    "describe",
+    "negatives_frame",
+    "sampler_of",
     #
     "__version__",
 ]
@@ -58,12 +70,17 @@ _MODULES = {
     "DiffusionAdaptiveNegativeSampler": "sampling",
     "ExactFilterer": "sampling.filtering",
     "Family": "datasets",
+    "FixedNegativeSampler": "sampling",
     "HierarchicalNegativeSampler": "sampling",
     "MKGW": "datasets",
     "MKGY": "datasets",
     "NELL995": "datasets",
     "SharedNegativesTrainingLoop": "training.shared_negatives",
     "TwoWayGANNegativeSampler": "sampling",
+    "bank_of": "inspection",
+    "describe": "inspection",
+    "negatives_frame": "inspection",
+    "sampler_of": "inspection",
 }
 
 

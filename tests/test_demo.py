@@ -85,10 +85,14 @@ def test_inspect(shared_cache: pathlib.Path, tiny: None) -> None:
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     header = next(number for number, line in enumerate(lines) if line.startswith("head "))
-    assert lines[header].split() == ["head", "relation", "tail", "side", "negative", "band", "percentile", "true"]
-    # at most one negative for each of the two positives and four bands, and the recipes corrupt tails only
-    assert 0 < len(lines[header + 2 :]) <= 8
-    assert all(re.search(r" tail +\S+ +[0-3] +[01]\.\d{3} +(True|False)", line) for line in lines[header + 2 :])
+    assert lines[header].split() == [
+        *("head", "relation", "tail", "side", "negative", "source", "band", "percentile"),
+        *("known", "false_validation", "false_testing"),
+    ]
+    # at most one negative for each of the two positives, both sides, and uniform negatives and four bands
+    assert 0 < len(lines[header + 2 :]) <= 20
+    row = re.compile(r" (head|tail) +\S+ +(uniform|generated +[0-3]) +[01]\.\d{3}( +(True|False)){3}")
+    assert all(row.search(line) for line in lines[header + 2 :])
 
 
 def test_fallback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):

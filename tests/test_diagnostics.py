@@ -12,8 +12,8 @@ from pykeen.datasets import Nations
 from pykeen.models import DistMult
 from pykeen.sampling import BasicNegativeSampler
 
-from pykeen_dans.graph import HEAD, TAIL, QueryIndex
-from pykeen_dans.inspection.diagnostics import as_trained, describe_negatives, negatives_table
+from pykeen_dans.graph import HEAD, TAIL
+from pykeen_dans.inspection.diagnostics import as_trained, describe_negatives
 from pykeen_dans.sampling import DiffusionAdaptiveNegativeSampler
 from pykeen_dans.utils.randomness import reproducible
 
@@ -170,7 +170,6 @@ def test_control_has_no_bands(dataset: Nations, training: torch.Tensor, isolated
     assert report.bands == ()
     assert report.from_bank == 0
     assert report.drawn.count == NUM_POSITIVES * 8
-    assert negatives_table(sampler, training[:5]).empty
 
 
 def test_from_bank_and_no_trace(sampler: DiffusionAdaptiveNegativeSampler, training: torch.Tensor):
@@ -194,66 +193,6 @@ def test_hardness(dataset: Nations, sampler: DiffusionAdaptiveNegativeSampler, t
     assert len(report.drawn.percentiles) == report.drawn.count == 160
     assert report.drawn.percentiles.min() >= 0
     assert report.drawn.percentiles.max() <= 1
-    table = negatives_table(sampler, training[:6], model=model, per_band=2)
-    index = QueryIndex(
-        mapped_triples=training, num_entities=dataset.num_entities, num_relations=dataset.training.num_relations
-    )
-    answers = _set(training)
-    assert index.num_queries == sampler.engine.index.num_queries
-    for row in table.to_dict("records"):
-        head, relation, tail, negative = (int(row[key]) for key in ("head", "relation", "tail", "negative"))
-        everything = [
-            (entity, relation, tail) if row["side"] == "head" else (head, relation, entity)
-            for entity in range(dataset.num_entities)
-        ]
-        with torch.no_grad():
-            scores = model.score_hrt(torch.tensor(everything)).view(-1).tolist()
-        others = [scores[entity] for entity in range(dataset.num_entities) if everything[entity] not in answers]
-        expected = statistics.fmean(
-            1.0 if score > scores[negative] + 1e-6 else 0.5 if abs(score - scores[negative]) <= 1e-6 else 0.0
-            for score in others
-        )
-        assert row["percentile"] == pytest.approx(expected, abs=1e-4)
-
-
-@pytest.mark.parametrize("known_answers", ["compete", "mask"])
-def test_table(
-    dataset: Nations, training: torch.Tensor, held_out: torch.Tensor, known_answers: str, isolated_cache: pathlib.Path
-):
-    sampler = _sampler(dataset, training, known_answers=known_answers)
-    names = {number: name for name, number in dataset.entity_to_id.items()}
-    entity_labels = [names[number] for number in range(dataset.num_entities)]
-    table = negatives_table(sampler, training[:5], entity_labels=entity_labels, held_out=held_out, per_band=2)
-    assert len(table) > 0
-    assert list(table.columns) == [
-        "head",
-        "relation",
-        "tail",
-        "side",
-        "negative",
-        "band",
-        "percentile",
-        "true",
-    ]
-    assert set(table["band"]) <= set(range(sampler.engine.num_bands))
-    assert table["percentile"].isna().all()
-    known, true = _set(training), _set(held_out)
-    num_known = 0
-    for row in table.to_dict("records"):
-        relation = int(row["relation"])
-        head, tail = row["head"], row["tail"]
-        assert (dataset.entity_to_id[head], relation, dataset.entity_to_id[tail]) in known
-        if row["side"] == "head":
-            head = row["negative"]
-        else:
-            tail = row["negative"]
-        negative = (dataset.entity_to_id[head], relation, dataset.entity_to_id[tail])
-        assert negative != (dataset.entity_to_id[row["head"]], relation, dataset.entity_to_id[row["tail"]])
-        num_known += negative in known
-        assert row["true"] == (negative in true)
-    assert (num_known == 0) == (known_answers == "mask")
-    counts = table.groupby(["head", "relation", "tail", "side", "band"]).size()
-    assert counts.max() <= 2
 
 
 def test_bad_input(sampler: DiffusionAdaptiveNegativeSampler, training: torch.Tensor):
@@ -261,5 +200,3 @@ def test_bad_input(sampler: DiffusionAdaptiveNegativeSampler, training: torch.Te
         describe_negatives(sampler, mapped_triples=training, num_positives=0)
     with pytest.raises(ValueError, match="mapped_triples is empty"):
         describe_negatives(sampler, mapped_triples=training[:0])
-    with pytest.raises(ValueError, match="per_band=0"):
-        negatives_table(sampler, training[:1], per_band=0)

@@ -18,7 +18,7 @@ import pykeen_dans
 from pykeen_dans.engine.curriculum import curriculum_resolver
 from pykeen_dans.generators import generator_resolver
 from pykeen_dans.graph.difficulty import difficulty_resolver
-from pykeen_dans.sampling.base import GeneratedNegativeSampler
+from pykeen_dans.sampling import FixedNegativeSampler, GeneratedNegativeSampler
 from pykeen_dans.training.callback import CurriculumTrainingCallback
 from pykeen_dans.training.loops import CurriculumTrainingLoop
 from pykeen_dans.training.shared_negatives import SharedNegativesTrainingLoop
@@ -117,7 +117,7 @@ def test_snippets_compile() -> None:
 def test_options_in_snippets_exist() -> None:
     """Whatever snippets pass to samplers, callbacks and loops is one of their options."""
     classes = {
-        "negative_sampler_kwargs": [GeneratedNegativeSampler],
+        "negative_sampler_kwargs": [GeneratedNegativeSampler, FixedNegativeSampler],
         "callbacks_kwargs": [CurriculumTrainingCallback],
         "training_loop_kwargs": [CurriculumTrainingLoop, SharedNegativesTrainingLoop],
     }

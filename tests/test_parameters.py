@@ -34,6 +34,7 @@ LOOPS = [
 CLASSES: list[type] = [
     GeneratedNegativeSampler,
     *SAMPLERS,
+    pykeen_dans.FixedNegativeSampler,
     Generator,
     *sorted(generator_resolver, key=operator.attrgetter("__name__")),
     *LOOPS,

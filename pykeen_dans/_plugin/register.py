@@ -39,6 +39,8 @@ SAMPLERS: Sequence[tuple[str, Sequence[str]]] = (
     ("DiffusionAdaptiveNegativeSampler", ("dans_kgc", "dans-kgc")),
     ("TwoWayGANNegativeSampler", ("dans",)),
     ("HierarchicalNegativeSampler", ("dhns",)),
+    # the name gives "fixed"
+    ("FixedNegativeSampler", ()),
 )
 
 #: What belongs to :mod:`pykeen.training`: the name of the resolver there, the module here, the name of the class

@@ -5,14 +5,11 @@ from __future__ import annotations
 import pathlib
 
 import click
-import torch
-from pykeen.datasets import Dataset
 from tabulate import tabulate
 
 from ..experiments import load_recipe, with_sampler
-from ..inspection.diagnostics import as_trained, negatives_table
-from ..sampling.base import GeneratedNegativeSampler
-from .data import MODEL, held_out_triples, load_default
+from ..inspection import negatives_frame
+from .data import MODEL, load_default
 from .group import main
 from .options import data_options, dataset_option, epochs_option, negatives_option, seed_option
 from .training import train
@@ -52,34 +49,11 @@ def inspect(
         recipe, "dans_kgc", callback="curriculum", num_negatives=num_negatives, epochs=epochs, seed=seed
     )
     run = train(changed, data)
-    assert isinstance(run.sampler, GeneratedNegativeSampler)
-    triples = as_trained(data.training)
-    generator = torch.Generator().manual_seed(seed)
-    table = negatives_table(
-        run.sampler,
-        triples[torch.randperm(len(triples), generator=generator)[:num_positives]],
-        **_labels(data),
-        held_out=held_out_triples(data),
-        model=run.result.model,
-        per_band=per_band,
-        seed=seed,
-    )
-    if table.empty:
-        raise click.ClickException("Nothing was generated for these positives; raise --epochs or --num-positives.")
+    table = negatives_frame(run.result, num_positives=num_positives, per_band=per_band, against=data, seed=seed)
     click.echo(
         "\nEach row is a positive, and an entity that took the place of its head or tail. Band 0 is the easiest.\n"
         "The percentile is the share of entities that the trained model ranks higher.\n"
         "What is true by the validation or test triples is a false negative.\n"
     )
+    table["band"] = table["band"].astype(object).where(table["band"].notna(), "")
     click.echo(tabulate(table.to_dict("list"), headers="keys", floatfmt=".3f"))
-
-
-def _labels(dataset: Dataset) -> dict[str, list[str]]:
-    """Get the labels of entities, and those of relations in the ids of training."""
-    entities, relations = (
-        [label for label, _ in sorted(mapping.items(), key=lambda item: item[1])]
-        for mapping in (dataset.entity_to_id, dataset.relation_to_id)
-    )
-    if dataset.training.create_inverse_triples:
-        relations = [name for label in relations for name in (label, f"{label} (inverse)")]
-    return {"entity_labels": entities, "relation_labels": relations}

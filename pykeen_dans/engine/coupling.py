@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from pykeen.sampling import NegativeSampler
 
 from .curriculum import Curriculum, CurriculumState
 from .engine import GenerationEngine
@@ -67,6 +68,8 @@ class Coupling:
         #: the share of generated negatives that the sampler wants
         self.share = 0.0
         self.state: CurriculumState | None = None
+        #: the first sampler, for whoever wants to look at what it draws
+        self.sampler: NegativeSampler | None = None
         #: the seconds that updates may take, below 0 where one has taken more than there were
         self.allowance = 0.0
         #: whether the model can score the vectors of the engine's space

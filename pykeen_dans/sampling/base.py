@@ -16,14 +16,14 @@ import torch
 from class_resolver import HintOrType
 from pykeen.sampling import NegativeSampler
 from pykeen.sampling.filtering import Filterer
-from pykeen.typing import LABEL_HEAD, LABEL_TAIL, BoolTensor, LongTensor, MappedTriples, Target
+from pykeen.typing import BoolTensor, LongTensor, MappedTriples, Target
 
 from ..engine.coupling import Coupling, alone_engine, take_over
 from ..engine.curriculum import Curriculum, CurriculumState, curriculum_resolver
 from ..engine.engine import GenerationEngine
 from ..engine.settings import EngineSettings
 from ..generators import Generator, generator_resolver
-from ..graph import HEAD, TAIL, Graph
+from ..graph import HEAD, Graph
 from ..utils.frames import num_epochs_of_training, positives_seen_by_training
 from ..utils.processes import SharedCounts
 from ..utils.storage import content_key
@@ -34,6 +34,7 @@ from ..utils.validation import (
     validate_keywords,
     validate_share,
 )
+from .sides import sides_in_turn, validate_corruption_scheme
 
 __all__ = [
     "GeneratedNegativeSampler",
@@ -43,7 +44,6 @@ __all__ = [
 _HORIZON = 50
 #: What the generator's constructor is given by the engine
 _OF_ENGINE = ("dim", "num_relations", "num_bands")
-_SIDES: Mapping[str, int] = {LABEL_HEAD: HEAD, LABEL_TAIL: TAIL}
 
 
 class GeneratedNegativeSampler(NegativeSampler):
@@ -141,7 +141,7 @@ class GeneratedNegativeSampler(NegativeSampler):
                 f"num_entities={self.num_entities}: nothing can replace the only entity; at least 2 are needed."
             )
         self.share = validate_share("share", share)
-        self.sides = _validate_corruption_scheme(corruption_scheme)
+        self.sides = validate_corruption_scheme(corruption_scheme)
         self.curriculum = make_by_name("curriculum", curriculum_resolver, curriculum, curriculum_kwargs)
         if horizon is None:
             horizon = num_epochs_of_training() or _HORIZON
@@ -171,6 +171,8 @@ class GeneratedNegativeSampler(NegativeSampler):
             generator_kwargs,
             None if fit_steps is None else validate_at_least("fit_steps", fit_steps, 0),
         )
+        if coupling is not None and coupling.sampler is None:
+            coupling.sampler = self
 
     def _make_engine(
         self,
@@ -211,7 +213,7 @@ class GeneratedNegativeSampler(NegativeSampler):
         :returns: the coupling
         """
         coupling.engine_for(lambda: take_over(self.engine), curriculum=self.curriculum, share=self.share)
-        self.coupling = coupling
+        self.coupling, coupling.sampler = coupling, self
         return coupling
 
     @property
@@ -228,6 +230,16 @@ class GeneratedNegativeSampler(NegativeSampler):
 
     # docstr-coverage: inherited
     def corrupt_batch(self, positive_batch: LongTensor) -> LongTensor:  # noqa: D102
+        return self.corrupt_and_tell(positive_batch)[0]
+
+    def corrupt_and_tell(self, positive_batch: LongTensor) -> tuple[LongTensor, BoolTensor | None]:
+        """Make negatives, and tell which of them are generated.
+
+        :param positive_batch: shape: (..., 3) the positives
+
+        :returns: shape: (..., num_negs_per_pos, 3) the negatives, and shape: (n, k) which of the first k of each are
+            generated, None where none is
+        """
         positives = positive_batch.reshape(-1, 3)
         head, relation, tail = positives.unbind(dim=-1)
         shape = (len(positives), self.num_negs_per_pos)
@@ -240,8 +252,11 @@ class GeneratedNegativeSampler(NegativeSampler):
         replacement = torch.randint(self.num_entities - 1, size=shape)
         # skip the original entity
         replacement += replacement >= original
+        generated = None
         if self.num_generated > 0 and len(positives):
-            self._replace_from_bank(replacement, original, turns, queries=self._queries(head, relation, tail))
+            generated = self._replace_from_bank(
+                replacement, original, turns, queries=self._queries(head, relation, tail)
+            )
         self.seen.add(len(positives))
         negatives = positives[:, None].repeat(1, self.num_negs_per_pos, 1)
         if len(self.sides) == 1:
@@ -250,7 +265,7 @@ class GeneratedNegativeSampler(NegativeSampler):
             # heads are where tails are not
             torch.where(corrupts_head, replacement, head[:, None], out=negatives[..., 0])
             torch.where(corrupts_head, tail[:, None], replacement, out=negatives[..., 2])
-        return negatives.view(*positive_batch.shape[:-1], self.num_negs_per_pos, 3)
+        return negatives.view(*positive_batch.shape[:-1], self.num_negs_per_pos, 3), generated
 
     def draw(self, positives: LongTensor, *, side: int, num_draws: int) -> LongTensor:
         """Draw generated ids of one side alone, for those who score them by other means than triples.
@@ -286,7 +301,7 @@ class GeneratedNegativeSampler(NegativeSampler):
         :returns: the position of the side among :attr:`sides`, and whether it is the head, both of shape: shape
         """
         if self._turns is None or self._turns[0].shape[0] < shape[0] or self._turns[0].shape[1] != shape[1]:
-            turns = (torch.arange(shape[0])[:, None] + torch.arange(shape[1])) % len(self.sides)
+            turns = sides_in_turn(shape, len(self.sides))
             self._turns = turns, torch.tensor(self.sides)[turns] == HEAD
         return self._turns[0][: shape[0]], self._turns[1][: shape[0]]
 
@@ -297,13 +312,15 @@ class GeneratedNegativeSampler(NegativeSampler):
 
     def _replace_from_bank(
         self, replacement: LongTensor, original: LongTensor, turns: LongTensor, *, queries: LongTensor
-    ) -> None:
+    ) -> BoolTensor:
         """Replace the first entities of each positive by generated ones, in place.
 
         :param replacement: shape: (n, num_negs_per_pos) random entities
         :param original: shape: (n, num_negs_per_pos) the entities of the positive that they replace
         :param turns: shape: (n, num_negs_per_pos) which side each is for
         :param queries: shape: (num_sides, n) the queries of the positives
+
+        :returns: shape: (n, num_draws) which of the first entities of each positive were replaced
         """
         engine, state = self.engine, self.state
         size = len(replacement)
@@ -327,20 +344,9 @@ class GeneratedNegativeSampler(NegativeSampler):
         generated = replacement[:, :num_draws]
         torch.where(usable, ids.long(), generated, out=generated)
         engine.count(wanted=num_wanted, fallback=num_wanted - int(usable.sum()))
+        return usable
 
 
 def _validate_random_state(random_state: int | None) -> int:
     """Choose a seed: without one, that which torch was last given, the same from one data loader to the next."""
     return torch.initial_seed() % 2**31 if random_state is None else validate_at_least("random_state", random_state, 0)
-
-
-def _validate_corruption_scheme(scheme: Collection[Target] | None) -> tuple[int, ...]:
-    """Translate a corruption scheme into sides."""
-    if scheme is None:
-        return (HEAD, TAIL)
-    names = (scheme,) if isinstance(scheme, str) else tuple(scheme) if isinstance(scheme, Collection) else ()
-    if not names or any(target not in _SIDES for target in names) or len(set(names)) < len(names):
-        raise ValueError(
-            f"corruption_scheme={scheme!r} must name 'head', 'tail', or both, once each; relations are not generated."
-        )
-    return tuple(_SIDES[target] for target in names)

@@ -8,7 +8,7 @@ the model. This module reads local variables of their frames, and changes nothin
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from pykeen.triples import CoreTriplesFactory
@@ -20,6 +20,7 @@ __all__ = [
     "num_epochs_of_training",
     "positives_seen_by_training",
     "triples_factory_in_use",
+    "within_training",
 ]
 
 X = TypeVar("X")
@@ -28,8 +29,8 @@ X = TypeVar("X")
 _TRAINING = (("pykeen.training.training_loop", "_train"),)
 
 #: The functions of PyKEEN that are given the training triples: the training, and the constructor of a model. The data
-#: loader is not among them, since PyKEEN's validation loss makes one of validation triples.
-_OWNERS = (*_TRAINING, ("pykeen.models.nbase", "__init__"))
+#: loader is not among them, since PyKEEN's validation loss makes one of validation triples. The last one is ours.
+_OWNERS = (*_TRAINING, ("pykeen.models.nbase", "__init__"), (__name__, "within_training"))
 
 
 def innermost_local(name: str, kind: type[X], *, functions: Collection[tuple[str | None, str]]) -> X | None:
@@ -58,6 +59,17 @@ def triples_factory_in_use() -> CoreTriplesFactory | None:
     :returns: the triples factory, or None outside of both. Of nested trainings it is that of the innermost one.
     """
     return innermost_local("triples_factory", CoreTriplesFactory, functions=_OWNERS)
+
+
+def within_training(triples_factory: CoreTriplesFactory, make: Callable[[], X]) -> X:
+    """Make something outside of a training that finds the training triples as it would within.
+
+    :param triples_factory: the training triples
+    :param make: makes it
+
+    :returns: what was made
+    """
+    return make()
 
 
 def entity_labels(triples_factory: CoreTriplesFactory | None) -> Mapping[str, int] | None:
