@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 import torch
-from suite import cost, pages, rows, tiers, tuning
+from suite import cost, estimator, pages, rows, tiers, tuning
 from suite.quality import PARTS, Part, plan
 from suite.recipes import Setting, experiment
 from suite.training import quiet
@@ -105,6 +105,16 @@ def export(changes: tuple[str, ...], seed: int, path: pathlib.Path, **chosen: tu
     """Write one experiment as JSON that `pykeen experiments run` accepts."""
     made = experiment(Setting(chosen["recipes"][0], chosen["variants"][0], seed, _overrides(changes)))
     path.write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
+
+
+@main.command(name="estimator")
+@click.option("--entities", "sizes", type=int, multiple=True, default=(1_000, 10_000, 100_000, 1_000_000))
+@click.option("--sharpness", type=float, multiple=True, default=(1.0, 2.0, 3.0), help="Deviation of scores.")
+@_FOLDER
+def of_estimator(sizes: tuple[int, ...], sharpness: tuple[float, ...], folder: pathlib.Path | None) -> None:
+    """Tell how well candidates tell the loss of scoring all entities, on planted scores."""
+    path = (folder or rows.default_folder()) / "estimator.jsonl"
+    click.echo(f"{estimator.execute(sizes, sharpness, path)} new rows")
 
 
 @main.command()

@@ -177,7 +177,20 @@ def sizes(folder: pathlib.Path, *, variants: Sequence[str]) -> str:
     return list_table(lines, columns, "negatives")
 
 
-_BLOCKS = {function.__name__: function for function in (levels, details, chart, negatives, steps, sizes)}
+def estimators(folder: pathlib.Path) -> str:
+    """Show the error of the loss by candidates, the hardest graphs for a pool last."""
+    rows = {(row["num_entities"], row["sharpness"]): row for row in load(folder / "estimator.jsonl")}
+    found = sorted(rows.values(), key=lambda row: row["num_entities"] / row["effective_entities"])
+    lines = {
+        f"{row['num_entities']:,} entities, {row['effective_entities']:,.0f} effective ones": [
+            number(value, 2) for value in row["errors"].values()
+        ]
+        for row in found
+    }
+    return list_table(lines, [*found[0]["errors"]] if found else [], "graph")
+
+
+_BLOCKS = {function.__name__: function for function in (levels, details, chart, negatives, steps, sizes, estimators)}
 
 
 def _block(line: str, results: pathlib.Path, docs: pathlib.Path) -> str:
