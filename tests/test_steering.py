@@ -246,6 +246,13 @@ def test_where_the_spread_is_at_its_limit_the_generator_is_moved() -> None:
     assert measured == pytest.approx((0.3, 0.02), rel=0.21)
 
 
+def test_the_hardest_band_moves_first_so_that_easier_ones_find_room() -> None:
+    """Bands that are all too easy become harder together, though each is in the way of the one before."""
+    steering = HardnessSteering((0.22, 0.2))
+    steering.update([[0.88], [0.8]], plant_of(1, 1))
+    assert steering.spreads == [[pytest.approx(0.22)], [pytest.approx(0.2)]]
+
+
 def test_where_a_neighbour_is_in_the_way_the_generator_is_moved() -> None:
     """Bands do not come nearer to each other than by a tenth, however far from the target they are."""
     steering, plant = HardnessSteering((0.2, 0.19), min_spread=0.01), plant_of(2.0, 1.0)
