@@ -21,7 +21,7 @@ from pykeen.experiments.validate import get_configuration_errors
 from pykeen.models import RotatE
 from pykeen.triples.generation import generate_triples_factory
 from run import main
-from suite import cost, data, pages, quality, recipes, tiers, training, tuning, variants
+from suite import cost, data, estimator, pages, quality, recipes, tiers, training, tuning, variants
 from suite.quality import PARTS, plan
 from suite.recipes import MODELS, Setting, experiment
 from suite.rows import RESULTS, append, digest, load
@@ -354,3 +354,17 @@ def test_bad_options(options: list[str], message: str):
     done = CliRunner().invoke(main, options)
     assert done.exit_code == 2
     assert message in " ".join(done.output.split())
+
+
+def test_candidates_that_are_found_tell_the_loss_better(tmp_path: pathlib.Path) -> None:
+    """Where few entities matter, the hardest ones tell more than a larger pool, and any others nothing."""
+    path = tmp_path / "estimator.jsonl"
+    assert estimator.execute([3_000], [0.5, 4.0], path) == 2
+    flat, sharp = load(path)
+    assert flat["effective_entities"] > 1_000 > 20 > sharp["effective_entities"]
+    found = sharp["errors"]
+    hardest, any_others = (found[f"256 shared + {estimator.NUM_OWN} own, cosine {cosine}"] for cosine in (1.0, 0.0))
+    assert hardest < found["1,024 shared"] < found["256 shared"]
+    assert any_others > 0.8 * found["256 shared"]
+    assert flat["errors"]["1,024 shared"] < flat["errors"]["256 shared"] < 0.1
+    assert "3,000 entities" in pages.estimators(tmp_path)
