@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import math
 import pathlib
 import pkgutil
 import re
 import runpy
-import textwrap
 
 import pytest
 from class_resolver import ClassResolver
@@ -18,10 +15,6 @@ import pykeen_dans
 from pykeen_dans.engine.curriculum import curriculum_resolver
 from pykeen_dans.generators import generator_resolver
 from pykeen_dans.graph.difficulty import difficulty_resolver
-from pykeen_dans.sampling import FixedNegativeSampler, GeneratedNegativeSampler
-from pykeen_dans.training.callback import CurriculumTrainingCallback
-from pykeen_dans.training.loops import CurriculumTrainingLoop
-from pykeen_dans.training.shared_negatives import SharedNegativesTrainingLoop
 
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "pykeen_dans"
@@ -41,22 +34,6 @@ def rooms() -> list[str]:
     """The rooms in the order of the page on architecture, the uppermost first."""
     table = read(DOCS / "architecture.rst").partition("\nRooms\n")[2].partition("\n\nBeside these")[0]
     return re.findall(r"^    \* - ``(\w+)``$", table, flags=re.MULTILINE)
-
-
-@pytest.mark.parametrize(
-    ("option", "cls"),
-    [
-        ("negative_sampler_kwargs", GeneratedNegativeSampler),
-        ("callbacks_kwargs", CurriculumTrainingCallback),
-        ("training_loop_kwargs", SharedNegativesTrainingLoop),
-    ],
-)
-def test_defaults_in_readme(option: str, cls: type) -> None:
-    (table,) = re.findall(rf"`{option}`[^|]*:\n\n((?:\|.*\n)+)", read(README))
-    rows = re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", table, flags=re.MULTILINE)
-    assert len(rows) == table.count("\n") - 2 > 0
-    for name, default in rows:
-        assert ast.literal_eval(default) == inspect.signature(cls).parameters[name].default, name
 
 
 @pytest.mark.parametrize(
@@ -94,47 +71,6 @@ def test_arrows_point_downwards() -> None:
         for path in PACKAGE.joinpath(room).rglob("*.py"):
             imported = set(re.findall(r"^\s*from \.\.(\w+)", read(path), flags=re.MULTILINE)) - OUTSIDE
             assert imported <= set(order[position + 1 :]), path
-
-
-def snippets() -> list[tuple[str, str]]:
-    """All Python in the README and on the pages, by the name of the page."""
-    found = [
-        (README.name, text) for text in re.findall(r"^```python\n(.*?)^```", read(README), re.MULTILINE | re.DOTALL)
-    ]
-    # a block goes on while lines are empty, or further to the right than its directive
-    pattern = re.compile(r"^( *)\.\. code-block:: python\n((?:\1 +.*\n|\n)+)", flags=re.MULTILINE)
-    for path in sorted(DOCS.glob("*.rst")):
-        found += [(path.name, text) for _, text in pattern.findall(read(path))]
-    return found
-
-
-def test_snippets_compile() -> None:
-    assert {"README.md", "usage.rst"} <= {name for name, _ in snippets()}
-    for name, text in snippets():
-        assert ast.parse(textwrap.dedent(text), filename=name).body, text
-
-
-def test_options_in_snippets_exist() -> None:
-    """Whatever snippets pass to samplers, callbacks and loops is one of their options."""
-    classes = {
-        "negative_sampler_kwargs": [GeneratedNegativeSampler, FixedNegativeSampler],
-        "callbacks_kwargs": [CurriculumTrainingCallback],
-        "training_loop_kwargs": [CurriculumTrainingLoop, SharedNegativesTrainingLoop],
-    }
-    # of samplers, beside the shared ones
-    further = {"modalities", "levels"}
-    seen = 0
-    for name, text in snippets():
-        for node in ast.walk(ast.parse(textwrap.dedent(text))):
-            key = node.arg if isinstance(node, ast.keyword) else None
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-                key = node.targets[0].id
-            if key in classes and isinstance(node.value, ast.Call):
-                options = {keyword.arg for keyword in node.value.keywords}
-                known = {option for cls in classes[key] for option in inspect.signature(cls).parameters} | further
-                assert options <= known, name
-                seen += 1
-    assert seen > 5
 
 
 @pytest.fixture

@@ -29,7 +29,8 @@ TEMPLATE = pathlib.Path(__file__).parents[1].resolve() / "results.rst.in"
 _MARKS = "<!-- table: begin (made by `python benchmarks/run.py tables`) -->", "<!-- table: end -->"
 _NOTHING = "—"
 #: Colours that can be told apart with any colour vision (Okabe & Ito, 2008)
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
+_MARKERS = "osD^Pv*"
 
 
 def rows_of(folder: pathlib.Path, *names: str) -> pd.DataFrame:
@@ -107,29 +108,64 @@ def details(folder: pathlib.Path, *, recipe: str, variants: Sequence[str]) -> st
 
 
 def chart(folder: pathlib.Path, *, recipes: Sequence[str], variants: Sequence[str], docs: pathlib.Path) -> str:
-    """Draw MRR against seconds of training, a panel for each recipe."""
+    """Draw MRR against seconds of training, a panel for each recipe, for light and for dark pages."""
     raced = rows_of(folder, "race.jsonl")
+    raced = raced[raced["recipe"].isin(recipes) & raced["variant"].isin(variants)]
     recipes = [recipe for recipe in recipes if (raced["recipe"] == recipe).any()]
     if not recipes:
         return "Not measured yet.\n"
-    figure = Figure(figsize=(3.2 * len(recipes), 3.4), layout="constrained")
+    figures = []
+    for scheme, ink in (("light", "#1f2328"), ("dark", "#e6edf3")):
+        name = "results.svg" if scheme == "light" else f"results-{scheme}.svg"
+        (docs / "_static").mkdir(parents=True, exist_ok=True)
+        colors = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), ink)
+        # the same bytes for the same rows
+        with mpl.rc_context({"svg.hashsalt": "pykeen-dans", "font.size": 11, "legend.labelcolor": ink, **colors}):
+            figure = _draw(raced, recipes, variants)
+            figure.savefig(docs / "_static" / name, metadata={"Date": None}, transparent=True)
+        figures += [
+            f".. figure:: _static/{name}",
+            f"    :figclass: wide only-{scheme}",
+            "    :alt: Test MRR against seconds of training",
+            "",
+            "    Test MRR against seconds of training: further up is better, further left is faster.",
+            "",
+        ]
+    return "\n".join(figures)
+
+
+def _draw(raced: pd.DataFrame, recipes: Sequence[str], variants: Sequence[str]) -> Figure:
+    """Draw the panels, in which uniform negatives have a circle, and shared ones other marks."""
+    figure = Figure(figsize=(3.6 * len(recipes), 3.6), layout="constrained")
+    shown = [key for key in variants if (raced["variant"] == key).any()]
     for axes, recipe in zip(figure.subplots(1, len(recipes), squeeze=False)[0], recipes, strict=True):
-        for key, color in zip(variants, _COLORS, strict=False):
+        for key, color, mark in zip(shown, _COLORS, _MARKERS, strict=False):
             part = raced[(raced["recipe"] == recipe) & (raced["variant"] == key)]
             axes.errorbar(
-                part["seconds"].mean(), part["mrr"].mean(), part["mrr"].std(), fmt="o", color=color, label=label(key)
+                part["seconds"].mean(),
+                part["mrr"].mean(),
+                part["mrr"].std(),
+                fmt=mark,
+                color=color,
+                markersize=10,
+                capsize=4,
+                label=label(key),
             )
-        axes.set(title=title_of_recipe(recipe), xlabel="seconds of training", xscale="log")
-        axes.grid(alpha=0.3)
+        axes.set(title=title_of_recipe(recipe), xlabel="seconds of training")
+        axes.margins(x=0.1, y=0.15)
+        axes.set_xlim(0, axes.get_xlim()[1])
+        # differences that are none do not fill a panel
+        low, high = axes.get_ylim()
+        missing = max(0.0, 0.06 - (high - low)) / 2
+        axes.set_ylim(low - missing, high + missing)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
     axes = figure.axes[0]
     axes.set_ylabel("test MRR")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(variants), frameon=False)
-    path = docs / "_static" / "results.svg"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # the same bytes for the same rows
-    with mpl.rc_context({"svg.hashsalt": "pykeen-dans"}):
-        figure.savefig(path, metadata={"Date": None})
-    return ".. figure:: _static/results.svg\n    :width: 100%\n\n    Test MRR against seconds of training.\n"
+    figure.legend(
+        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=min(len(shown), 5), frameon=False
+    )
+    return figure
 
 
 def negatives(folder: pathlib.Path, *, recipes: Sequence[str], variants: Sequence[str]) -> str:
