@@ -26,6 +26,8 @@ from pykeen_dans.graph.difficulty import (
 from pykeen_dans.graph.reference import ReferenceEmbedding
 from pykeen_dans.graph.structural import FEATURE_NAMES, raw_structural_features, structural_features
 
+from .utils import thread_that_draws
+
 pytestmark = pytest.mark.usefixtures("isolated_cache")
 
 NAMES = ("learned", "degree", "constant")
@@ -184,6 +186,14 @@ def test_learned_is_deterministic(isolated_cache: pathlib.Path) -> None:
     assert torch.equal(before, torch.get_rng_state())
     assert python_before == random.getstate()
     assert not torch.equal(zeta, make().difficulty("learned", {"seed": 1}))
+
+
+def test_learned_the_same_beside_a_thread_that_draws(isolated_cache: pathlib.Path) -> None:
+    zeta = make().difficulty()
+    for path in (isolated_cache / "difficulty").iterdir():
+        path.unlink()
+    with thread_that_draws():
+        assert torch.equal(zeta, make().difficulty())
 
 
 def test_learned_once(isolated_cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

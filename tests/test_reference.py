@@ -7,7 +7,6 @@ import logging
 import math
 import pathlib
 import random
-import threading
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -16,6 +15,8 @@ import torch
 
 from pykeen_dans.graph import reference
 from pykeen_dans.graph.reference import ReferenceEmbedding, ReferencePlan, reference_embedding
+
+from .utils import thread_that_draws
 
 pytestmark = pytest.mark.usefixtures("isolated_cache")
 
@@ -191,22 +192,8 @@ def test_bit_for_bit_the_same_beside_a_thread_that_draws(
     vectors, relations = alone.entities.clone(), alone.relations.clone()
     del alone
     forget(isolated_cache)
-    ended, started = threading.Event(), threading.Event()
-
-    def draw() -> None:
-        while not ended.is_set():
-            torch.manual_seed(5)
-            torch.rand(3), torch.randperm(4), np.random.rand(), random.random()
-            started.set()
-
-    thread = threading.Thread(target=draw, daemon=True)
-    thread.start()
-    try:
-        assert started.wait(timeout=30)
+    with thread_that_draws():
         beside = embed(toy_triples)
-    finally:
-        ended.set()
-        thread.join(timeout=30)
     assert torch.equal(beside.entities, vectors)
     assert torch.equal(beside.relations, relations)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Mapping
+import random
+import threading
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from pykeen.datasets import get_dataset
 from pykeen.sampling import negative_sampler_resolver
@@ -132,3 +136,24 @@ def parameters_of(cls: Any) -> Mapping[str, Any]:
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
     return found
+
+
+@contextlib.contextmanager
+def thread_that_draws() -> Iterator[None]:
+    """Let a thread beside this one draw from all global sources of randomness, and seed them, all the time."""
+    ended, started = threading.Event(), threading.Event()
+
+    def draw() -> None:
+        while not ended.is_set():
+            torch.manual_seed(5)
+            torch.rand(3), torch.randperm(4), np.random.rand(), random.random()
+            started.set()
+
+    thread = threading.Thread(target=draw, daemon=True)
+    thread.start()
+    try:
+        assert started.wait(timeout=30)
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=30)
