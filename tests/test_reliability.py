@@ -12,6 +12,8 @@ from pykeen.datasets import get_dataset
 from pykeen.triples import TriplesFactory
 from pykeen.triples.instances import BatchedSLCWAInstances
 
+from pykeen_dans.datasets import Family
+
 from .utils import training_of
 
 TESTS = pathlib.Path(__file__).parent
@@ -45,6 +47,9 @@ def test_workers_see_a_part_of_the_triples(num_workers: int, expected: int) -> N
 def test_the_cache_of_data_sets_is_not_atomic(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After an interruption, a data set is without its validation triples, until it is made anew."""
     monkeypatch.setattr(pykeen.datasets.utils, "PYKEEN_DATASETS", tmp_path)
+    for name in Family.source_names:
+        tmp_path.joinpath(name).write_text("a\tlikes\tb\nb\tlikes\tc\n" if name != "valid.txt" else "a\tlikes\tb\n")
+    family = dict(cache_root=str(tmp_path / "family"), source_url=tmp_path.as_uri())
     write = TriplesFactory.to_path_binary
 
     def interrupted(self: TriplesFactory, path: pathlib.Path) -> pathlib.Path:
@@ -52,9 +57,16 @@ def test_the_cache_of_data_sets_is_not_atomic(tmp_path: pathlib.Path, monkeypatc
             raise KeyboardInterrupt
         return write(self, path)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(TriplesFactory, "to_path_binary", interrupted)
-        get_dataset(dataset="nations")
+        for name, kwargs in (("nations", {}), ("family", family)):
+            with pytest.raises(KeyboardInterrupt):
+                get_dataset(dataset=name, dataset_kwargs=kwargs)
     assert get_dataset(dataset="nations").validation is None
     assert get_dataset(dataset="nations", dataset_kwargs=dict(force=True)).validation.num_triples == 199
     assert get_dataset(dataset="nations").validation.num_triples == 199
+    # data sets of this package do not begin without
+    with pytest.raises(ValueError, match=r"copy of Family in .* is not whole.*force=True"):
+        get_dataset(dataset="family", dataset_kwargs=family)
+    for again in (dict(force=True), {}):
+        assert get_dataset(dataset="family", dataset_kwargs=family | again).validation.num_triples == 1

@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from pykeen.datasets.base import PathDataset
+from pykeen.datasets.base import Dataset, PathDataset
 from pystow.utils import download
 
 __all__ = [
@@ -93,6 +93,17 @@ class DecodedDataset(PathDataset):
         if force or not all(path.is_file() for path in (training, validation, testing)):
             self._download(source_url, {"backend": "urllib", **(download_kwargs or {})})
         super().__init__(training_path=training, testing_path=testing, validation_path=validation, **kwargs)
+
+    # docstr-coverage: inherited
+    @classmethod
+    def from_directory_binary(cls, path: str | pathlib.Path) -> Dataset:  # noqa: D102
+        # PyKEEN writes this file last, and takes a copy without it for a whole one
+        if not pathlib.Path(path, cls.metadata_file_name).is_file():
+            raise ValueError(
+                f"PyKEEN's copy of {cls.__name__} in {path} is not whole, since writing it was interrupted; load the "
+                f"data set once with dataset_kwargs=dict(force=True)."
+            )
+        return super().from_directory_binary(path)
 
     @abstractmethod
     def _decode(self, directory: pathlib.Path) -> Iterable[tuple[str, Iterable[str]]]:
