@@ -15,7 +15,12 @@ from pykeen.trackers import PythonResultTracker
 from pykeen.training import LCWATrainingLoop, SLCWATrainingLoop
 from pykeen.training.callbacks import TrainingCallback
 
-from pykeen_dans import CurriculumTrainingCallback, DANSKGCTrainingLoop
+from pykeen_dans import (
+    CurriculumTrainingCallback,
+    CurriculumTrainingLoop,
+    DANSKGCTrainingLoop,
+    SharedNegativesTrainingLoop,
+)
 from pykeen_dans.engine.curriculum import curriculum_resolver
 from pykeen_dans.engine.engine import GenerationEngine
 
@@ -48,6 +53,39 @@ def test_validation_loss(coupled: bool) -> None:
     if coupled:
         # the queries are still those of the training
         assert len(last_engine(loop).graph.mapped_triples) == training_of("nations").num_triples
+
+
+@pytest.mark.parametrize("cls", [SLCWATrainingLoop, CurriculumTrainingLoop, DANSKGCTrainingLoop])
+def test_a_validation_loss_has_the_candidates_of_the_training(
+    cls: type[SLCWATrainingLoop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No second engine is made for validation triples, with or without the callback."""
+    made: list[GenerationEngine] = []
+    begin = GenerationEngine.__init__
+
+    def counting(engine: GenerationEngine, **kwargs: Any) -> None:
+        begin(engine, **kwargs)
+        made.append(engine)
+
+    monkeypatch.setattr(GenerationEngine, "__init__", counting)
+    loop = make_loop(cls=cls)
+    train(
+        loop, num_epochs=2, callbacks=["evaluation-loss"], callbacks_kwargs=[dict(triples_factory=Nations().validation)]
+    )
+    assert len(made) == 1
+    assert torch.equal(made[0].graph.mapped_triples, training_of("nations").mapped_triples)
+
+
+def test_a_validation_loss_leaves_proposals_alone() -> None:
+    """What negatives are drawn by is counted among training triples, also after the first validation."""
+    factory = training_of("nations")
+    loop = make_loop(cls=SharedNegativesTrainingLoop, negative_sampler=None, proposal="frequency")
+    proposals: list[Any] = []
+    hook = Hook("on_batch", lambda _: proposals.append(loop._proposals))
+    validation = dict(triples_factory=Nations().validation)
+    train(loop, factory, num_epochs=2, callbacks=[hook, "evaluation-loss"], callbacks_kwargs=[None, validation])
+    assert len(proposals) == 14
+    assert all(each is proposals[0] for each in proposals)
 
 
 def test_size_probing(monkeypatch: pytest.MonkeyPatch) -> None:

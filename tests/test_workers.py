@@ -16,6 +16,9 @@ from pykeen.triples.instances import BatchedSLCWAInstances
 from torch.utils.data import DataLoader
 
 from pykeen_dans.bank import NegativeBank, bank
+from pykeen_dans.engine import coupling
+from pykeen_dans.graph import reference
+from pykeen_dans.training.loops import CurriculumTrainingLoop
 from pykeen_dans.utils import processes
 from pykeen_dans.utils.processes import SharedCounts
 
@@ -90,6 +93,23 @@ def test_two_runs_are_equal(num_workers: int) -> None:
         torch.manual_seed(0)
         drawn.append([batch["negatives"] for _ in range(2) for batch in loader_of(sampler, num_workers=num_workers)])
     assert all(torch.equal(a, b) for a, b in zip(*drawn, strict=True))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_reproducible_training(num_workers: int, isolated_cache: pathlib.Path) -> None:
+    """It is the same from run to run, whether what is kept on disk is there or has to be made."""
+    losses = []
+    for _ in range(2):
+        # nothing is left in memory
+        coupling._alone.clear()
+        reference._alive.clear()
+        options = dict(generator_kwargs=dict(difficulty="learned"))
+        loop = make_loop(cls=CurriculumTrainingLoop, sampler_kwargs=options)
+        torch.manual_seed(0)
+        kwargs = dict(callbacks=None, callbacks_kwargs=dict(reproducible=True))
+        losses.append(train(loop, num_epochs=3, num_workers=num_workers, **kwargs))
+    assert losses[0] == losses[1]
+    assert any(isolated_cache.rglob("*.safetensors"))
 
 
 def test_what_a_worker_is_sent_generates_nothing() -> None:

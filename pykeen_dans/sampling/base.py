@@ -24,7 +24,7 @@ from ..engine.engine import GenerationEngine
 from ..engine.settings import EngineSettings
 from ..generators import Generator, generator_resolver
 from ..graph import HEAD, Graph
-from ..utils.frames import num_epochs_of_training, positives_seen_by_training
+from ..utils.frames import num_epochs_of_training, positives_seen_by_training, training_triples
 from ..utils.processes import SharedCounts
 from ..utils.storage import content_key
 from ..utils.validation import (
@@ -182,10 +182,15 @@ class GeneratedNegativeSampler(NegativeSampler):
         generator_kwargs: Mapping[str, Any] | None,
         fit_steps: int | None,
     ) -> GenerationEngine:
-        """Make the engine, or share that of other samplers."""
+        """Make the engine, or share that of other samplers.
+
+        A sampler of other triples than those of the training under way, as for a validation loss, has the engine of the
+        training, and draws uniformly for queries that are unknown there.
+        """
+        triples = self._training_triples(mapped_triples)
         cls = validate_keywords("generator", generator_resolver, generator, generator_kwargs, reserved=_OF_ENGINE)
         graph = Graph(
-            mapped_triples=mapped_triples,
+            mapped_triples=triples,
             num_entities=self.num_entities,
             num_relations=self.num_relations,
             sides=settings.sides,
@@ -200,10 +205,16 @@ class GeneratedNegativeSampler(NegativeSampler):
         if self.coupling is not None:
             return self.coupling.engine_for(make, curriculum=self.curriculum, share=self.share)
         key = content_key(
-            triples=mapped_triples,
+            triples=triples,
             options=repr((cls, settings, self.num_entities, self.num_relations, generator_kwargs, fit_steps)),
         )
         return alone_engine(key, make, fit_steps=fit_steps)
+
+    def _training_triples(self, mapped_triples: MappedTriples) -> MappedTriples:
+        """Get the triples of the training under way where there is one of the same entities, else the given ones."""
+        triples = training_triples()
+        limits = torch.tensor([self.num_entities, self.num_relations, self.num_entities])
+        return mapped_triples if triples is None or bool((triples.amax(dim=0) >= limits).any()) else triples
 
     def couple(self, coupling: Coupling) -> Coupling:
         """Couple a sampler that exists already, by which its engine follows a callback from now on.

@@ -104,7 +104,8 @@ class CurriculumTrainingCallback(TrainingCallback):
     def _reset(self) -> None:
         """Forget about earlier trainings."""
         self.coupling = Coupling()
-        self._horizon = 1
+        #: the number of epochs over which the curriculum runs
+        self.horizon = 1
         self._epoch_started: float | None = None
         self._batch_done = False
         self._num_batches = 0
@@ -128,15 +129,15 @@ class CurriculumTrainingCallback(TrainingCallback):
                 "num_epochs=None can only be found out inside of training_loop.train(); pass num_epochs to the "
                 "curriculum callback."
             )
-        self._horizon = horizon
+        self.horizon = horizon
         # epochs are finished already when a training is resumed
-        progress = training_loop._epoch / self._horizon
+        progress = training_loop._epoch / self.horizon
         saved = take_saved(training_loop.optimizer)
         if saved is None and (known := coupling_in_use(training_loop)) is not None:
             self.coupling = _couple(training_loop, known)
             known.advance(progress)
             return
-        begin = self._begin if training_loop._epoch and is_continued() else None
+        begin = self.fill if training_loop._epoch and is_continued() else None
         coupling = Coupling(progress=progress, saved=saved, device=training_loop.device, begin=begin)
         self.coupling = _couple(training_loop, coupling)
 
@@ -169,7 +170,7 @@ class CurriculumTrainingCallback(TrainingCallback):
         started = now if self._epoch_started is None else self._epoch_started
         self.coupling.allowance += self.refresh_budget * (now - started)
         self._epoch_started = None
-        state = self.coupling.advance(epoch / self._horizon)
+        state = self.coupling.advance(epoch / self.horizon)
         engine = self._engine
         metrics: dict[str, float] = {"hardness": state.hardness, "refreshed": 0, "fit_steps": 0}
         if self._vector_losses:
@@ -238,8 +239,11 @@ class CurriculumTrainingCallback(TrainingCallback):
             refresh_queries=refresh_queries,
         )
 
-    def _begin(self, engine: GenerationEngine) -> None:
-        """Fill the bank of a training that is resumed without what was generated before."""
+    def fill(self, engine: GenerationEngine) -> None:
+        """Fill the bank of a training that is resumed without what was generated before.
+
+        :param engine: the engine
+        """
         if self._is_wanted(engine):
             self.update(engine, UpdateBudget(fit_steps=max(self.min_fit_steps, self.fit_steps or 0)))
 

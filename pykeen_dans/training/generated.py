@@ -8,7 +8,7 @@ that they do change the target; how much they count is an option.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -82,25 +82,28 @@ class GeneratedCandidates:
         mapped_triples: MappedTriples,
         *,
         num_relations: int,
-        sides: Sequence[Target],
+        proposals: Mapping[Target, Proposal],
     ) -> GeneratedCandidates | None:
         """Make the candidates of a training loop, with its sampler.
 
         :param loop: the training loop
         :param mapped_triples: shape: (num_triples, 3) the training triples, inverse ones included
         :param num_relations: the number of relations, inverse ones included
-        :param sides: the sides that are replaced
+        :param proposals: the proposal of each side that is replaced, which follows the bank if it is one that does
 
         :returns: the candidates, or None where the sampler of the loop generates none
         """
         if not is_generated(loop.negative_sampler):
             return None
-        return cls(
-            _make_sampler(loop, mapped_triples, num_relations=num_relations, sides=sides),
+        made = cls(
+            _make_sampler(loop, mapped_triples, num_relations=num_relations, sides=list(proposals)),
             num_own=loop.num_own,
             num_vectors=loop.num_vectors,
             vector_weight=loop.vector_weight,
         )
+        for side, proposal in proposals.items():
+            made.feed(proposal, side)
+        return made
 
     def ids(self, positives: MappedTriples, side: Target) -> OwnCandidates | None:
         """Draw ids from the bank.

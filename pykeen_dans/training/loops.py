@@ -137,6 +137,7 @@ class CurriculumTrainingLoop(ResumableTrainingLoop):
     def _create_training_data_loader(self, *args: Any, **kwargs: Any) -> DataLoader[SLCWABatch]:
         loader = super()._create_training_data_loader(*args, **kwargs)
         sampler = loader.dataset.negative_sampler  # type: ignore[attr-defined]
+        # of a training and its validation loss, both have the same engine
         self.sampler_in_use = sampler if isinstance(sampler, GeneratedNegativeSampler) else None
         return loader
 

@@ -21,7 +21,7 @@ from torch.utils.hooks import RemovableHandle
 
 from ..engine.coupling import Coupling
 from ..sampling.base import GeneratedNegativeSampler
-from ..utils.frames import is_continued, triples_factory_in_use
+from ..utils.frames import is_continued, training_triples
 from ..utils.storage import replacing
 
 __all__ = [
@@ -87,11 +87,9 @@ def coupling_in_use(training_loop: SLCWATrainingLoop) -> Coupling | None:
     )
     if not is_continued() or not isinstance(coupling, Coupling) or coupling.engine is None:
         return None
-    factory = triples_factory_in_use()
-    if factory is None:
-        return None
-    triples = factory._add_inverse_triples_if_necessary(factory.mapped_triples)
-    return coupling if torch.equal(triples, coupling.engine.graph.mapped_triples) else None
+    triples = training_triples()
+    is_same = triples is not None and torch.equal(triples, coupling.engine.graph.mapped_triples)
+    return coupling if is_same else None
 
 
 class ResumableTrainingLoop(SLCWATrainingLoop):

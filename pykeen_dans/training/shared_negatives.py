@@ -29,6 +29,7 @@ from ..scoring.query_forms import CandidateScores, form_names, score_candidates
 from ..scoring.representations import SIDES, Candidates
 from ..scoring.strata import OwnCandidates, weigh_candidates
 from ..scoring.subsampling import SUBSAMPLINGS, Subsampling, query_weights
+from ..utils.frames import triples_factory_in_use
 from ..utils.validation import make_by_name, validate_at_least, validate_between, validate_choice, validate_non_negative
 from .generated import GeneratedCandidates, is_generated
 from .positives import PositiveInstances, SharedBatch, SubGraphPositiveInstances, validate_sides
@@ -190,7 +191,6 @@ class SharedNegativesTrainingLoop(ResumableTrainingLoop):
         **kwargs: Any,
     ) -> DataLoader[SLCWABatch]:
         validate_choice("sampler", str(sampler), ("None", "schlichtkrull"))
-        # PyKEEN warns of being told what it does anyway
         options = {} if kwargs.pop("shuffle", True) else {"shuffle": False}
         instances = (SubGraphPositiveInstances if sampler else PositiveInstances).from_triples_factory(
             triples_factory,
@@ -200,19 +200,19 @@ class SharedNegativesTrainingLoop(ResumableTrainingLoop):
             loss_weighter_kwargs=self.loss_weighter_kwargs,
             **options,
         )
-        self._batch, self._proposals = None, self._make_proposals(triples_factory)
+        self._batch = None
         instances.query_weights = query_weights(
             instances.mapped_triples,
-            sides=list(self._proposals),
+            sides=self._effective_sides(triples_factory),
             subsampling=self.subsampling,
             power=self.subsampling_power,
         )
-        self._generated = GeneratedCandidates.create(
-            self, instances.mapped_triples, num_relations=triples_factory.num_relations, sides=list(self._proposals)
-        )
-        if self._generated is not None:
-            for side, proposal in self._proposals.items():
-                self._generated.feed(proposal, side)
+        # a validation loss has a loader of its own, and the candidates of the training
+        if triples_factory_in_use() in (None, triples_factory):
+            self._proposals = self._make_proposals(triples_factory)
+            self._generated = GeneratedCandidates.create(
+                self, instances.mapped_triples, num_relations=triples_factory.num_relations, proposals=self._proposals
+            )
         logger.debug("The forms of scores are %s.", form_names(self.model))
         if isinstance(instances, PositiveInstances) and self._may_move(kwargs.get("num_workers", 0)):
             instances.move(self.device)

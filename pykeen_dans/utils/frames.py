@@ -7,11 +7,13 @@ the model. This module reads local variables of their frames, and changes nothin
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from pykeen.triples import CoreTriplesFactory
+from pykeen.typing import MappedTriples
 
 __all__ = [
     "entity_labels",
@@ -19,6 +21,7 @@ __all__ = [
     "is_continued",
     "num_epochs_of_training",
     "positives_seen_by_training",
+    "training_triples",
     "triples_factory_in_use",
     "within_training",
 ]
@@ -27,6 +30,8 @@ X = TypeVar("X")
 
 #: The method of PyKEEN that has the loop over epochs
 _TRAINING = (("pykeen.training.training_loop", "_train"),)
+#: The method of PyKEEN's modules of PyTorch Lightning that makes data loaders
+_LIGHTNING = (("pykeen.contrib.lightning", "_dataloader"),)
 
 #: The functions of PyKEEN that are given the training triples: the training, and the constructor of a model. The data
 #: loader is not among them, since PyKEEN's validation loss makes one of validation triples. The last one is ours.
@@ -92,7 +97,25 @@ def num_epochs_of_training() -> int | None:
 
     :returns: the number of epochs, or None outside of a training
     """
-    return innermost_local("num_epochs", int, functions=[(None, "_train")])
+    found = innermost_local("num_epochs", int, functions=[(None, "_train")])
+    module: Any = innermost_local("self", object, functions=_LIGHTNING)
+    # a module tells that it has no trainer (yet) by an error
+    with contextlib.suppress(RuntimeError):
+        if found is None and module is not None and (module.trainer.max_epochs or 0) > 0:
+            found = module.trainer.max_epochs
+    return found
+
+
+def training_triples() -> MappedTriples | None:
+    """Find the triples of the training under way, whichever triples a data loader is being made of.
+
+    :returns: shape: (num_triples, 3) the triples, inverse ones included, or None outside of a training
+    """
+    factory = innermost_local("triples_factory", CoreTriplesFactory, functions=_TRAINING)
+    module: Any = innermost_local("self", object, functions=_LIGHTNING)
+    if factory is None and module is not None:
+        factory = module.dataset.training
+    return None if factory is None else factory._add_inverse_triples_if_necessary(factory.mapped_triples)
 
 
 def is_continued() -> bool:
