@@ -33,7 +33,7 @@ def _run(*arguments: str) -> Any:
 
 
 def _row(output: str, name: str) -> list[str]:
-    (row,) = re.findall(rf"^ *{name} +(.*)$", output, flags=re.MULTILINE)
+    (row,) = re.findall(rf"^ *{name} +([\d. <]+)$", output, flags=re.MULTILINE)
     return row.split()
 
 

@@ -69,6 +69,31 @@ def test_curves_are_the_data():
         assert list(line.get_ydata()) == curve.values
 
 
+def test_axes_mislead_nobody():
+    axes = Figure().subplots()
+    draw_curves(axes, CURVES)
+    assert axes.get_ylim()[0] == 0 == axes.get_xlim()[0]
+    # differences between good models would not be seen from there
+    good = {
+        name: ValidationCurve(epochs=[1], seconds=[1.0], values=[value]) for name, value in (("a", 0.9), ("b", 0.91))
+    }
+    axes = Figure().subplots()
+    draw_curves(axes, good)
+    assert 0.8 < axes.get_ylim()[0] < 0.9
+
+
+@pytest.mark.parametrize("panel", ["curves", "hardness"])
+def test_nothing_overlaps(panel: str, report: NegativesReport):
+    figure = Figure(figsize=(5.5, 4), layout="constrained")
+    axes = figure.subplots()
+    draw_curves(axes, CURVES) if panel == "curves" else draw_hardness(axes, report)
+    figure.suptitle("title")
+    figure.draw_without_rendering()
+    legend = axes.get_legend().get_window_extent()
+    assert legend.y0 >= axes.get_window_extent().y1
+    assert not legend.overlaps(figure._suptitle.get_window_extent())
+
+
 def test_targets_are_shown(report: NegativesReport):
     axes = Figure().subplots()
     draw_hardness(axes, report)

@@ -23,7 +23,7 @@ from pykeen.triples.utils import load_triples
 from pykeen.typing import LabeledTriples, MappedTriples
 
 from ..experiments import recipe_names
-from ..inspection.diagnostics import as_trained
+from ..utils.triples import as_trained
 from ..utils.validation import unknown_name
 
 __all__ = [

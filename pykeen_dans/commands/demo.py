@@ -12,8 +12,10 @@ from pykeen.datasets import dataset_resolver
 from tabulate import tabulate
 
 from ..experiments import load_recipe, with_sampler
-from ..inspection.diagnostics import NegativesReport, as_trained, describe_negatives
+from ..inspection import sampler_of
+from ..inspection.diagnostics import NegativesReport, describe_negatives
 from ..inspection.pictures import save_report
+from ..utils.triples import as_trained
 from .data import MODEL, SHARED_RECIPE, held_out_triples, load_default
 from .group import main
 from .options import data_options, dataset_option, epochs_option, negatives_option, seed_option
@@ -30,6 +32,25 @@ _METRICS = {
     "Hits@1": "both.realistic.hits_at_1",
     "Hits@10": "both.realistic.hits_at_10",
 }
+#: What tables and picture show, a line for each part of them
+_RESULTS = """
+uniform    negatives of each positive's own, drawn from all entities alike
+shared     one pool for each batch, corrected to stand for all entities
+generated  the same pool, and candidates of each query on top
+MRR        the mean of 1 / rank of the true answer among all entities, 1 is best
+Hits@k     the share of test triples whose answer is among the first k
+seconds    of training, with all that negatives need, but without ranking
+"""
+_BANDS = """
+percentiles         the share of entities, in %, that the model prefers to the negative: 0 is the hardest, 50 is chance
+distinct entities   how many different ones there are among all candidates
+false negatives     what validation or test triples say is true
+training triples    what training says is true, so that other answers of a query compete
+"""
+_PICTURE = """
+left   validation MRR against the seconds of training: further up, and further to the left, is better
+right  boxes hold the middle half of the candidates of a band, with their median, and blue lines are the targets
+"""
 
 
 @main.command(
@@ -79,7 +100,7 @@ def demo(
         f"{options['training_kwargs']['num_epochs']} epochs"
     )
     report = describe_negatives(
-        runs["generated"].sampler,
+        sampler_of(runs["generated"].result),
         mapped_triples=as_trained(data.training),
         held_out=held_out_triples(data),
         model=runs["generated"].result.model,
@@ -87,13 +108,16 @@ def demo(
     )
     click.echo(f"\n{title}. Test triples, filtered ranks, one seed ({seed}):\n")
     click.echo(_results(runs))
-    click.echo(
-        "\nuniform: negatives of each positive's own. shared: one pool for each batch, corrected to stand for all\n"
-        "entities. generated: the same pool, and candidates of each query on top.\n"
-    )
-    click.echo("The generated candidates at the end of training, by hardness band, the easiest first:\n")
+    click.echo(_RESULTS)
+    if options["training_loop_kwargs"]["num_shared"] >= data.num_entities:
+        click.echo(
+            "The pool holds all entities of a graph as small as this one: candidates on top change the seconds only."
+        )
+    click.echo("\nThe generated candidates at the end of training, by hardness band, the easiest first:\n")
     click.echo(_bands(report))
+    click.echo(_BANDS)
     save_report(output, curves={name: run.curve for name, run in runs.items()}, report=report, title=title)
+    click.echo(_PICTURE)
     click.echo(f"\nThe picture is {output}. All of this took {time.perf_counter() - started:.0f} seconds.")
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from pykeen.datasets import Dataset
 from pykeen.pipeline import PipelineResult, pipeline
-from pykeen.sampling import NegativeSampler, negative_sampler_resolver
-from pykeen.training import SLCWATrainingLoop
+from pykeen.trackers import PythonResultTracker
 
 from ..inspection.curve import ValidationCurve, ValidationCurveTrainingCallback
-from ..inspection.diagnostics import as_trained
 
 __all__ = [
     "Run",
@@ -21,21 +20,29 @@ __all__ = [
 
 #: Validation triples are ranked about this many times in a training
 _CURVE_POINTS = 20
+#: The number of triples that are ranked at once
+_BATCH_SIZE = 256
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One training: what PyKEEN says of it, its validation curve, and its sampler."""
+    """One training: what PyKEEN says of it, its validation curve, and what was logged after each epoch."""
 
     result: PipelineResult
     curve: ValidationCurve
-    sampler: NegativeSampler
+    #: metric -> epoch -> value
+    tracked: Mapping[str, Mapping[int, float]]
 
 
-def train(recipe: dict[str, Any], dataset: Dataset) -> Run:
-    """Train by a recipe, on its data set that is loaded already."""
-    options = dict(recipe["pipeline"])
-    del options["dataset_kwargs"]
+def train(recipe: Mapping[str, Any], dataset: Dataset) -> Run:
+    """Train by a recipe, on its data set that is loaded already.
+
+    :param recipe: the recipe
+    :param dataset: the data set
+
+    :returns: the training
+    """
+    options = {key: value for key, value in recipe["pipeline"].items() if key != "dataset_kwargs"}
     training = {**options["training_kwargs"], "use_tqdm_batch": False}
     assert dataset.validation is not None
     curve = ValidationCurveTrainingCallback(
@@ -43,19 +50,22 @@ def train(recipe: dict[str, Any], dataset: Dataset) -> Run:
         known=[dataset.training.mapped_triples],
         frequency=math.ceil(training["num_epochs"] / _CURVE_POINTS),
     )
-    callback = training.get("callbacks")
+    callback, kwargs = training.get("callbacks"), training.get("callbacks_kwargs")
     training["callbacks"] = [curve] if callback is None else [callback, curve]
-    training["callbacks_kwargs"] = [None] * len(training["callbacks"])
-    options.update(dataset=dataset, training_kwargs=training, evaluation_kwargs={"batch_size": 256})
-    result = pipeline(**options)
-    loop = result.training_loop
-    assert isinstance(loop, SLCWATrainingLoop)
-    # a sampler like the one in training, with the same coupling and so with the same bank
-    sampler = negative_sampler_resolver.make(
-        loop.negative_sampler,
-        loop.negative_sampler_kwargs,
-        mapped_triples=as_trained(dataset.training),
-        num_entities=dataset.training.num_entities,
-        num_relations=dataset.training.num_relations,
+    training["callbacks_kwargs"] = [None] if callback is None else [kwargs, None]
+    tracker = PythonResultTracker()
+    result = pipeline(
+        **{
+            **options,
+            "dataset": dataset,
+            "training_kwargs": training,
+            "evaluation_kwargs": {"batch_size": _BATCH_SIZE},
+        },
+        result_tracker=tracker,
     )
-    return Run(result=result, curve=curve.curve, sampler=sampler)
+    tracked: dict[str, dict[int, float]] = {}
+    for epoch, metrics in tracker.metrics.items():
+        for name, value in metrics.items():
+            if epoch is not None and name.startswith(("negatives.", "loss")):
+                tracked.setdefault(name, {})[epoch] = value
+    return Run(result=result, curve=curve.curve, tracked=tracked)

@@ -6,7 +6,7 @@ Nothing here needs a display, or changes the settings of matplotlib.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .curve import ValidationCurve
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "draw_curves",
     "draw_hardness",
+    "lowest_tick",
     "save_report",
 ]
 
@@ -43,8 +44,24 @@ def draw_curves(axes: Axes, curves: Mapping[str, ValidationCurve]) -> None:
     axes.set_xlabel("seconds of training")
     axes.set_ylabel("MRR on validation triples")
     axes.set_xlim(left=0)
+    axes.set_ylim(bottom=lowest_tick([value for curve in curves.values() for value in curve.values]))
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, loc="lower right")
+    _legend_above(axes)
+
+
+def lowest_tick(values: Sequence[float]) -> float | None:
+    """Tell where an axis begins such that it misleads nobody: at 0, unless most of the picture were empty.
+
+    :param values: what is drawn, none of it negative
+
+    :returns: 0, or None for where matplotlib lets it begin
+    """
+    return 0.0 if not values or min(values) < max(values) / 2 else None
+
+
+def _legend_above(axes: Axes) -> None:
+    """Put the legend where nothing is drawn."""
+    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2)
 
 
 def draw_hardness(axes: Axes, report: NegativesReport) -> None:
@@ -69,7 +86,7 @@ def draw_hardness(axes: Axes, report: NegativesReport) -> None:
         positions[: len(report.targets)],
         [100 * target for target in report.targets],
         marker="_",
-        s=900,
+        s=700,
         color=_COLORS[0],
         label="target",
         zorder=3,
@@ -79,7 +96,7 @@ def draw_hardness(axes: Axes, report: NegativesReport) -> None:
     axes.set_xlabel("hardness bands, from easy to hard")
     axes.set_ylabel("rank among all entities, % (0 is the hardest)")
     axes.set_ylim(0, 100)
-    axes.legend(frameon=False, loc="upper right")
+    _legend_above(axes)
 
 
 def save_report(

@@ -15,6 +15,7 @@ import torch
 from class_resolver import ClassResolver
 
 __all__ = [
+    "keywords_of",
     "lookup_by_name",
     "make_by_name",
     "unknown_name",
@@ -268,7 +269,7 @@ def validate_keywords(
     cls = lookup_by_name(name, resolver, query)
     if kwargs is not None and not isinstance(kwargs, Mapping):
         raise ValueError(f"{name}_kwargs={kwargs!r} is no mapping; give the parameters of {cls.__name__} by name.")
-    accepted = _keywords(cls) - set(reserved)
+    accepted = keywords_of(cls) - set(reserved)
     if unknown := sorted(set(kwargs or {}) - accepted):
         raise ValueError(
             f"{name}_kwargs has {', '.join(unknown)}, which {cls.__name__} does not take; it takes "
@@ -277,8 +278,13 @@ def validate_keywords(
     return cls
 
 
-def _keywords(cls: type[Any]) -> set[str]:
-    """List the keyword arguments of a class, with those of its bases where it passes them on."""
+def keywords_of(cls: type[Any]) -> set[str]:
+    """List the keyword arguments of a class, with those of its bases where it passes them on.
+
+    :param cls: the class
+
+    :returns: their names
+    """
     accepted: set[str] = set()
     for base in cls.__mro__:
         if "__init__" in vars(base):
