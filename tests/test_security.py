@@ -6,6 +6,7 @@ import ast
 import os
 import pathlib
 import pickle
+import re
 import zipfile
 from collections.abc import Iterator
 from typing import Any
@@ -13,11 +14,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pykeen.models import DistMult
+from pykeen.pipeline import PipelineResult
 
 from pykeen_dans.datasets import MKGW, Family
 from pykeen_dans.experiments import load_recipe, recipe_path
+from pykeen_dans.inspection import describe
 from pykeen_dans.multimodal import load_modalities
 from pykeen_dans.utils.storage import cached_tensors
+
+from .utils import training_of
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -28,6 +34,8 @@ FORBIDDEN_OF_MODULE = {
     (m, f) for m in ("pickle", "marshal", "joblib", "dill", "cloudpickle") for f in ("load", "loads")
 }
 FORBIDDEN_OF_MODULE |= {("shelve", "open"), ("yaml", "load"), ("builtins", "eval"), ("builtins", "exec")}
+#: What is read where the user says that he trusts it
+TRUSTED = {"pykeen_dans/inspection/saved.py": ["torch.load"]}
 #: The argument by which a function is harmless
 SAFE = {("torch", "load"): ("weights_only", True), ("np", "load"): ("allow_pickle", False)}
 
@@ -83,7 +91,9 @@ def test_nothing_is_unpickled_or_extracted(folder: str) -> None:
     """No line of the package, and none of the benchmarks, could run what a file holds."""
     files = list((ROOT / folder).rglob("*.py"))
     assert len(files) > 10
-    assert {str(path): found for path in files if (found := list(dangers(path.read_text())))} == {}
+    found = {path.relative_to(ROOT).as_posix(): list(dangers(path.read_text())) for path in files}
+    found = {name: dangers for name, dangers in found.items() if dangers}
+    assert found == {name: dangers for name, dangers in TRUSTED.items() if name.startswith(folder)}
 
 
 class Malicious:
@@ -108,6 +118,23 @@ def test_a_pickle_among_the_files_of_a_data_set(tmp_path: pathlib.Path) -> None:
         with pytest.raises(ValueError, match=r"cannot be decoded .*pass another source_url"):
             cls(cache_root=tmp_path / "cache", source_url=source.as_uri())
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
+
+
+def test_a_pickle_among_what_a_training_has_saved(tmp_path: pathlib.Path) -> None:
+    """Neither triples nor models of a directory that somebody hands on run code, unless they are trusted."""
+    triples = tmp_path / PipelineResult.TRAINING_TRIPLES_FILE_NAME
+    training_of("nations").to_path_binary(triples)
+    write_malicious(tmp_path / PipelineResult.MODEL_FILE_NAME)
+    with pytest.raises(ValueError, match=r"is a pickle, which can run any code.*trust=True"):
+        describe(tmp_path)
+    for file in sorted(triples.iterdir()):
+        content = file.read_bytes()
+        for write in (write_malicious, lambda path: path.write_bytes(pickle.dumps(Malicious()))):
+            write(file)
+            # the model of whoever looks at it
+            with pytest.raises(ValueError, match=re.escape(file.name)):
+                describe(tmp_path, model=DistMult(triples_factory=training_of("nations"), embedding_dim=2))
+        file.write_bytes(content)
 
 
 def test_a_pickle_in_the_place_of_a_cache_file(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import lzma
 import os
 import pathlib
+import zlib
 from collections.abc import Collection
 from typing import Any
 
@@ -19,6 +21,8 @@ __all__ = [
 #: What pandas compresses and decompresses on the way
 _COMPRESSED = (".gz", ".xz", ".bz2")
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
+#: What pandas and pyarrow raise of files that are damaged, or of another format
+_DAMAGE = (ValueError, OSError, EOFError, ImportError, LookupError, RuntimeError, TypeError, zlib.error, lzma.LZMAError)
 _SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
 
 
@@ -76,9 +80,8 @@ def read_table(name: str, value: Any, *, header: bool = True) -> pd.DataFrame:
             na_filter=False,
             encoding="utf-8-sig",
         )
-    # what pandas raises of text that is no table, and pyarrow of damaged files, are subclasses of ValueError
-    except (ValueError, OSError, ImportError) as error:
-        reason = str(error).partition("\n")[0][:200]
+    except _DAMAGE as error:
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0][:200]
         raise ValueError(
             f"{name}={os.fspath(value)!r} cannot be read as {suffix} ({reason}); save it again."
         ) from error
