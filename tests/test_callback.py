@@ -119,19 +119,22 @@ def test_negatives_get_harder() -> None:
     assert final[1] > 1.03 * final[0]
 
 
-@pytest.mark.parametrize("measured", [0.45, 0.21])
-def test_bands_off_their_targets_are_told_at_the_end(measured: float, caplog: pytest.LogCaptureFixture) -> None:
-    """A band that is not held is no error, but the user is told of it, with what it is and what it was to be."""
+@pytest.mark.parametrize(("measured", "num_updates"), [(0.45, 10), (0.45, 9), (0.21, 10)])
+def test_bands_off_their_targets_are_told_at_the_end(
+    measured: float, num_updates: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Bands that are not held are no error, but the user is told of them, with what they are and were to be."""
 
     def measure(hook: TrainingCallback) -> None:
-        engine = last_engine(hook.training_loop)
-        engine.steering.percentiles = [[measured]]
+        steering = last_engine(hook.training_loop).steering
+        steering.percentiles, steering.num_updates = [[measured]], num_updates
 
     loop = make_loop(sampler_kwargs=dict(targets=(0.2,)))
     train(loop, num_epochs=1, callbacks=["curriculum", Hook("post_epoch", measure)], callbacks_kwargs=[COUNTED, None])
     told = [message for message in caplog.messages if "median rank percentile" in message]
-    assert len(told) == (measured == 0.45)
-    assert all("Band 0 of generated has a median rank percentile of 0.450, and its target is 0.200" in m for m in told)
+    # bands that were moved a few times only may still be on their way
+    assert len(told) == (measured == 0.45 and num_updates == 10)
+    assert all("0.450 rather than 0.200 in band 0 of generated; choose targets nearby" in m for m in told)
 
 
 # Budgets

@@ -136,6 +136,8 @@ class HardnessSteering:
         # a uniform draw from the best share s has a median percentile of s / 2
         self.spreads = [[max(self.min_spread, min(1.0, 2 * target))] * num_sources for target in targets]
         self.percentiles = [[math.nan] * num_sources for _ in targets]
+        #: how often the bands were measured by a model that can tell, and moved where they had to be
+        self.num_updates = 0
 
     def widen(self, spread: float) -> None:
         """Draw all bands from at least this share of all entities.
@@ -160,6 +162,7 @@ class HardnessSteering:
         :param generator: the generator, which is made harder or easier where the spread has come to its limit
         """
         self.percentiles = [list(of_band) for of_band in measured]
+        self.num_updates += 1
         # the hardest first, so that easier ones find room above it
         for band in reversed(range(len(self.targets))):
             for source, value in enumerate(measured[band]):

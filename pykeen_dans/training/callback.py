@@ -27,6 +27,7 @@ from ..utils.frames import is_continued, num_epochs_of_training
 from ..utils.validation import validate_at_least, validate_flag, validate_non_negative, validate_share
 from .resuming import coupling_in_use, keep_with, take_saved
 from .vector_loss import VectorLoss
+from .watch import TrainingWatch
 
 __all__ = [
     "CurriculumTrainingCallback",
@@ -110,6 +111,7 @@ class CurriculumTrainingCallback(TrainingCallback):
         self._batch_done = False
         self._num_batches = 0
         self._vector_losses: list[float] = []
+        self.watch = TrainingWatch()
         #: the seconds that were spent between epochs, over the whole training
         self.overhead_seconds = 0.0
 
@@ -187,24 +189,15 @@ class CurriculumTrainingCallback(TrainingCallback):
         # a collapsed generator gets less than is asked for
         metrics["share"] = self.coupling.share * engine.trust
         metrics |= engine.take_counts()
+        metrics |= self.watch.epoch(epoch_loss, metrics, engine)
         self.result_tracker.log_metrics(
             {key: value for key, value in metrics.items() if not math.isnan(value)}, step=epoch, prefix=_PREFIX
         )
 
     # docstr-coverage: inherited
     def post_train(self, losses: list[float], **kwargs: Any) -> None:  # noqa: D102
-        engine = self.coupling.engine
-        if engine is None:
-            return
-        for band, source in engine.steering.unheld():
-            logger.warning(
-                "Band %d of %s has a median rank percentile of %.3f, and its target is %.3f; choose a target nearby, "
-                "or raise refresh_budget.",
-                band,
-                engine.sources[source],
-                engine.steering.percentiles[band][source],
-                engine.steering.targets[band],
-            )
+        if self.coupling.engine is not None:
+            self.watch.finish(losses, self.coupling.engine)
 
     @property
     def _engine(self) -> GenerationEngine:

@@ -23,6 +23,7 @@ from ..engine.coupling import Coupling
 from ..sampling.base import GeneratedNegativeSampler
 from ..utils.frames import is_continued, training_triples
 from ..utils.storage import replacing
+from .watch import WatchedTrainingLoop
 
 __all__ = [
     "ResumableTrainingLoop",
@@ -92,7 +93,7 @@ def coupling_in_use(training_loop: SLCWATrainingLoop) -> Coupling | None:
     return coupling if is_same else None
 
 
-class ResumableTrainingLoop(SLCWATrainingLoop):
+class ResumableTrainingLoop(WatchedTrainingLoop):
     """A training loop whose checkpoints are written in one go.
 
     PyKEEN writes into the file of the last checkpoint, so that there is none at all if the process ends meanwhile.
