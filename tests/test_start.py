@@ -8,6 +8,7 @@ import pytest
 import torch
 from pykeen.pipeline import pipeline
 
+from pykeen_dans.engine import engine as engines
 from pykeen_dans.engine.settings import default_fit_steps
 from pykeen_dans.generators.gan import TwoWayGANGenerator
 from pykeen_dans.graph import reference
@@ -18,9 +19,7 @@ from .utils import make_sampler, training_of
 pytestmark = pytest.mark.usefixtures("no_engines")
 
 
-def test_the_start_of_a_small_graph_costs_little(
-    isolated_cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_start_of_a_small_graph_costs_little(isolated_cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the 14 entities of Nations, the sampler of most work: counted, not timed, in two trainings of one seed."""
     turns, plans = [0], []
     turn, train = TwoWayGANGenerator._turn, reference._train
@@ -49,9 +48,20 @@ def test_the_start_of_a_small_graph_costs_little(
     assert 7 < turns[0] * 512 / num_positives <= 8
     (plan,) = plans
     assert plan.num_updates * plan.batch_size < 25 * training_of("nations").num_triples
+
+
+@pytest.mark.usefixtures("shared_cache")
+@pytest.mark.parametrize("use_tqdm", [True, False])
+def test_the_start_is_shown(use_tqdm: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """Bars tell of the generator's training and of the bank, unless they are not wanted."""
+    # what takes a moment only may go without
+    monkeypatch.setattr(engines, "_PATIENCE", 0.0, raising=False)
+    engine = make_sampler("nations", fit_steps=0).engine
+    capfd.readouterr()
+    engine.prepare_alone(fit_steps=3, use_tqdm=use_tqdm)
     shown = capfd.readouterr().err
-    assert f"Training the generator:   0%|          | 0/{turns[0]}" in shown
-    assert "Generating negatives" in shown
+    assert ("Training the generator:   0%|          | 0/3" in shown) == use_tqdm
+    assert ("Generating negatives: " in shown) == use_tqdm
 
 
 @pytest.mark.usefixtures("shared_cache")
