@@ -115,7 +115,10 @@ BAD_FEATURES: dict[str, tuple[Callable[[pathlib.Path], object], str]] = {
     "half.csv.gz": (lambda path: path.write_bytes(gzip.compress(bytes(9999))[:20]), "EOFError.*save it as UTF-8"),
     "x.tsv.xz": (lambda path: path.write_bytes(b"a\t1\t2\n"), "LZMAError.*save it as UTF-8"),
     "half.tsv.xz": (lambda path: path.write_bytes(lzma.compress(b"a\t1\n" * 9)[:40]), "EOFError.*save it as UTF-8"),
-    "latin.csv": (lambda path: path.write_bytes("é,1\n".encode("latin-1")), "UnicodeDecodeError.*save it as UTF-8"),
+    "latin.csv": (
+        lambda path: path.write_bytes("NA,1\né,2\n".encode("latin-1")),
+        r"UnicodeDecodeError.*, near 'NA,1\\né,2.*save it as UTF-8",
+    ),
     "pandas.csv": (
         lambda path: TABLE.rename_axis("label").reset_index().to_csv(path),
         r"could not convert string to float: 'NA' in row '0'.*to_csv\(path, index=False\)",
@@ -155,7 +158,10 @@ def test_bad_features(name: str, tmp_path: pathlib.Path) -> None:
 
 BAD_TEXTS: dict[str, tuple[Callable[[pathlib.Path], object], str]] = {
     "comma.tsv": (lambda path: TEXTS.to_csv(path), "labels alone.*separated by a tab, or in .csv by a comma"),
-    "latin.tsv": (lambda path: path.write_bytes("a\té\n".encode("latin-1")), "UnicodeDecodeError.*save it as UTF-8"),
+    "latin.tsv": (
+        lambda path: path.write_bytes("a\tcafé\n".encode("latin-1")),
+        "UnicodeDecodeError.*near .*café.*save it as UTF-8",
+    ),
     "empty.tsv": (lambda path: path.touch(), "No columns.*each line with a label and its text"),
     "half.tsv.gz": (lambda path: path.write_bytes(gzip.compress(bytes(9999))[:20]), "EOFError.*save it as UTF-8"),
     "pandas.csv": (

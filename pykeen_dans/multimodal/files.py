@@ -133,6 +133,9 @@ def _read(name: str, path: Any, reader: Callable[[pathlib.Path], Any], remedy: s
         return reader(file)
     except _DAMAGE as error:
         reason = f"{type(error).__name__}: {error}".partition("\n")[0][:200]
+        if isinstance(error, UnicodeDecodeError):
+            # readers work in pieces, so that the position says little
+            reason += f", near {error.object[max(0, error.start - 20) : error.start + 20].decode('latin-1')!r}"
         raise ValueError(f"{name} cannot be read ({reason}); {remedy}.") from error
 
 
