@@ -63,6 +63,12 @@ def test_the_data_folder_goes_first(tmp_path: pathlib.Path) -> None:
     assert load_dataset("nations", data_folder=tmp_path).num_entities == get_dataset(dataset="nations").num_entities
 
 
+def test_names_of_papers(tmp_path: pathlib.Path) -> None:
+    folder(tmp_path / "CoDEx-S")
+    for name in ("codexsmall", "CoDEx-S", "codex_s"):
+        assert load_dataset(name, data_folder=tmp_path).num_entities == 3
+
+
 def test_offline_asks_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     def get(**kwargs: object) -> Dataset:
         socket.create_connection(("example.org", 80))

@@ -192,7 +192,9 @@ def test_a_recipe_of_ones_own(tmp_path: pathlib.Path) -> None:
 @pytest.mark.slow
 def test_interrupted_for_real(tmp_path: pathlib.Path) -> None:
     """Ctrl-C ends the second training, and keeps the first."""
-    code = "from pykeen_dans.commands import main; main()"
+    # a shell lets what it starts in the background ignore Ctrl-C
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "from pykeen_dans.commands import main; main()"
     arguments = ["compare", "basic", "lcwa", "--dataset", "nations", "--epochs", "40", "--seeds", "50"]
     process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments, "--output", "runs"], cwd=tmp_path, stdout=subprocess.PIPE, text=True

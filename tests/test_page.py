@@ -120,6 +120,10 @@ def test_in_a_browser(page: pathlib.Path, browser: Any, width: int, scheme: str)
     assert browser.execute_script(
         "const page = document.documentElement; return page.scrollWidth <= page.clientWidth && page.clientWidth > 350"
     )
+    # the table of results fits, too
+    assert browser.execute_script(
+        "const table = document.querySelector('.scroll'); return table.scrollWidth <= table.clientWidth"
+    )
     boxes = browser.execute_script(
         "return [...document.querySelectorAll('figure svg')].map(svg => {"
         "const box = svg.getBoundingClientRect(); return [box.left, box.right, box.width, box.height]; })"

@@ -35,6 +35,7 @@ __all__ = [
     "held_out_triples",
     "load_dataset",
     "load_default",
+    "plain_name",
 ]
 
 logger = logging.getLogger(__name__)
@@ -54,8 +55,21 @@ _TIMEOUT_SECONDS = 20.0
 _SPLITS = ("train", "valid", "test")
 #: What the files of a folder may end in; pandas unpacks them
 _ENDINGS = [f"{kind}{packed}" for kind in (".txt", ".tsv") for packed in ("", ".xz", ".gz", ".bz2")]
+#: Names that data sets have beside those of PyKEEN
+_ALIASES = {"codexs": "codexsmall", "codexm": "codexmedium", "codexl": "codexlarge"}
 #: What is held out of a single file, for validation and for the test
 _HELD_OUT = 0.1
+
+
+def plain_name(name: str) -> str:
+    """Write the name of a data set as in the names of recipes: CoDEx-S is codexsmall.
+
+    :param name: the name
+
+    :returns: the same for all ways to write it
+    """
+    plain = dataset_resolver.normalize(name)
+    return _ALIASES.get(plain, plain)
 
 
 def load_dataset(
@@ -75,21 +89,21 @@ def load_dataset(
     """
     path = pathlib.Path(name)
     if not path.exists() and data_folder is not None:
-        path = _folders(data_folder).get(dataset_resolver.normalize(name), path)
+        path = _folders(data_folder).get(plain_name(name), path)
     if path.exists():
         return _from_files(path, inverse=inverse)
     if path.suffix or len(path.parts) > 1:
         raise OSError(f"--dataset={name} is neither a file nor a folder, nor the name of a data set.")
     known = {*dataset_resolver.lookup_dict, *(_folders(data_folder) if data_folder else ())}
-    if dataset_resolver.normalize(name) not in known:
+    if plain_name(name) not in known:
         raise unknown_name("--dataset", name, known)
-    return _from_pykeen(name, inverse=inverse, offline=offline)
+    return _from_pykeen(plain_name(name), inverse=inverse, offline=offline)
 
 
 def _folders(data_folder: pathlib.Path) -> dict[str, pathlib.Path]:
     """Find the data sets in a folder, by their normalised names."""
     return {
-        dataset_resolver.normalize(path.name): path
+        plain_name(path.name): path
         for path in sorted(data_folder.iterdir())
         if path.is_dir() and all(_split_of(path, split) for split in _SPLITS)
     }

@@ -33,7 +33,7 @@ _METRICS = {
     "Hits@10": "both.realistic.hits_at_10",
 }
 #: What tables and picture show, a line for each part of them
-_RESULTS = """
+_RESULTS = """\
 uniform    negatives of each positive's own, drawn from all entities alike
 shared     one pool for each batch, corrected to stand for all entities
 generated  the same pool, and candidates of each query on top
@@ -41,13 +41,13 @@ MRR        the mean of 1 / rank of the true answer among all entities, 1 is best
 Hits@k     the share of test triples whose answer is among the first k
 seconds    of training, with all that negatives need, but without ranking
 """
-_BANDS = """
+_BANDS = """\
 percentiles         the share of entities, in %, that the model prefers to the negative: 0 is the hardest, 50 is chance
 distinct entities   how many different ones there are among all candidates
 false negatives     what validation or test triples say is true
 training triples    what training says is true, so that other answers of a query compete
 """
-_PICTURE = """
+_PICTURE = """\
 left   validation MRR against the seconds of training: further up, and further to the left, is better
 right  boxes hold the middle half of the candidates of a band, with their median, and blue lines are the targets
 """
@@ -108,17 +108,15 @@ def demo(
     )
     click.echo(f"\n{title}. Test triples, filtered ranks, one seed ({seed}):\n")
     click.echo(_results(runs))
-    click.echo(_RESULTS)
+    click.echo(f"\n{_RESULTS}")
     if options["training_loop_kwargs"]["num_shared"] >= data.num_entities:
-        click.echo(
-            "The pool holds all entities of a graph as small as this one: candidates on top change the seconds only."
-        )
-    click.echo("\nThe generated candidates at the end of training, by hardness band, the easiest first:\n")
+        click.echo("The pool holds all entities of so small a graph: candidates on top change draws, but no target.\n")
+    click.echo("The generated candidates at the end of training, by hardness band, the easiest first:\n")
     click.echo(_bands(report))
-    click.echo(_BANDS)
+    click.echo(f"\n{_BANDS}")
     save_report(output, curves={name: run.curve for name, run in runs.items()}, report=report, title=title)
     click.echo(_PICTURE)
-    click.echo(f"\nThe picture is {output}. All of this took {time.perf_counter() - started:.0f} seconds.")
+    click.echo(f"The picture is {output}. All of this took {time.perf_counter() - started:.0f} seconds.")
 
 
 def _compared_recipe(name: str, loop: str | None, *, num_negatives: int | None, **kwargs: Any) -> dict[str, Any]:

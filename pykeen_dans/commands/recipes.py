@@ -6,12 +6,11 @@ import json
 import pathlib
 
 import click
-from pykeen.datasets import dataset_resolver
 from pykeen.pipeline import pipeline
 from tabulate import tabulate
 
 from ..experiments import load_recipe, recipe_names, recipe_path
-from .data import load_dataset
+from .data import load_dataset, plain_name
 from .group import main
 from .options import data_options
 
@@ -38,7 +37,7 @@ Examples:
 @click.option("--dataset", help="Only those of this data set.")
 def list_recipes(dataset: str | None) -> None:
     """List all recipes: data set, model, loss, and by which negatives."""
-    wanted = None if dataset is None else dataset_resolver.normalize(dataset)
+    wanted = None if dataset is None else plain_name(dataset)
     rows = []
     for name in recipe_names():
         options = load_recipe(name)["pipeline"]

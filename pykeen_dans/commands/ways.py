@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from class_resolver import ClassResolver
-from pykeen.datasets import dataset_resolver
 from pykeen.sampling import negative_sampler_resolver
 from pykeen.training import SLCWATrainingLoop, training_loop_resolver
 
@@ -19,7 +18,7 @@ from ..experiments import load_recipe, recipe_names
 from ..sampling.base import GeneratedNegativeSampler
 from ..training.shared_negatives import SharedNegativesTrainingLoop
 from ..utils.validation import keywords_of, unknown_name, validate_keywords
-from .data import SHARED_RECIPE
+from .data import SHARED_RECIPE, plain_name
 
 __all__ = [
     "Base",
@@ -141,7 +140,7 @@ def base_of(recipe: str | None, *, dataset: str | None = None, model: str | None
     :raises ValueError: if there is no such recipe
     """
     if recipe is None:
-        name = f"{dataset_resolver.normalize(dataset or '')}-{(model or '').lower()}"
+        name = f"{plain_name(dataset or '')}-{(model or '').lower()}"
         if name not in recipe_names():
             pair = (None, {**_DEFAULTS, "model": model})
             return Base(str(model), pair, pair)

@@ -94,7 +94,7 @@ def draw_hardness(axes: Axes, report: NegativesReport) -> None:
     axes.axhline(50, color="grey", linestyle="--", linewidth=1, label="uniform negatives")
     axes.set_xticks(positions, [f"band {position - 1}" for position in positions])
     axes.set_xlabel("hardness bands, from easy to hard")
-    axes.set_ylabel("rank among all entities, % (0 is the hardest)")
+    axes.set_ylabel("rank percentile (0 is the hardest)")
     axes.set_ylim(0, 100)
     _legend_above(axes)
 
