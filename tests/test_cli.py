@@ -78,10 +78,15 @@ def outcomes(folder: pathlib.Path) -> dict[str, Outcome]:
 
 
 def test_ls(outcomes: dict[str, Outcome]) -> None:
-    """The list of samplers shows ours, with one line of description as the others."""
+    """The list of samplers shows ours, with one line of description as the others, and the names that users type."""
     assert outcomes["ls"].status == 0, outcomes["ls"].stderr
     lines = outcomes["ls"].stdout.splitlines()
-    for name, word in (("diffusionadaptive", "diffusion"), ("twowaygan", "two-way"), ("hierarchical", "modality")):
+    for name, word in (
+        ("diffusionadaptive", 'diffusion, known as "dans_kgc"'),
+        ("twowaygan", 'network, known as "dans"'),
+        ("hierarchical", 'modality, known as "dhns"'),
+        ("fixed", "come from a table"),
+    ):
         (ours,) = (line for line in lines if line.startswith(name))
         assert word in ours.removeprefix(name)
         assert ours.endswith(".")

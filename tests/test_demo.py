@@ -55,9 +55,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
             )
         return variant
 
-    for name in ("demo", "inspect"):
-        monkeypatch.setattr(f"pykeen_dans.commands.{name}.load_recipe", load_tiny)
-        monkeypatch.setattr(f"pykeen_dans.commands.{name}.with_sampler", with_tiny)
+    monkeypatch.setattr("pykeen_dans.commands.demo.load_recipe", load_tiny)
+    monkeypatch.setattr("pykeen_dans.commands.demo.with_sampler", with_tiny)
 
 
 def test_demo(tmp_path: pathlib.Path, shared_cache: pathlib.Path, tiny: None) -> None:
@@ -78,21 +77,6 @@ def test_demo(tmp_path: pathlib.Path, shared_cache: pathlib.Path, tiny: None) ->
     assert imread(path).std() > 0.05
     # progress is shown, unless the environment turns it off
     assert os.environ.get("TQDM_DISABLE") or "Training epochs" in result.stderr
-
-
-def test_inspect(shared_cache: pathlib.Path, tiny: None) -> None:
-    result = _run("inspect", "--dataset", "umls", "--epochs", "2", "--num-positives", "2", "--per-band", "1")
-    assert result.exit_code == 0, result.output
-    lines = result.stdout.splitlines()
-    header = next(number for number, line in enumerate(lines) if line.startswith("head "))
-    assert lines[header].split() == [
-        *("head", "relation", "tail", "side", "negative", "source", "band", "percentile"),
-        *("known", "false_validation", "false_testing"),
-    ]
-    # at most one negative for each of the two positives, both sides, and uniform negatives and four bands
-    assert 0 < len(lines[header + 2 :]) <= 20
-    row = re.compile(r" (head|tail) +\S+ +(uniform|generated +[0-3]) +[01]\.\d{3}( +(True|False)){3}")
-    assert all(row.search(line) for line in lines[header + 2 :])
 
 
 def test_fallback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from pykeen.models import Model
 from pykeen.typing import LABEL_HEAD, LABEL_TAIL, FloatTensor, LongTensor, MappedTriples
+from tqdm.auto import tqdm
 
 from ..engine.steering import rank_percentiles
 from ..graph import HEAD, TAIL, QueryIndex
@@ -23,6 +24,8 @@ __all__ = [
 
 #: The number of positives whose negatives are ranked at once, and of the entities that they are ranked among
 _CHUNK, _POOL = 64, 512
+#: The seconds after which progress is shown
+_DELAY = 2.0
 
 
 class Judge:
@@ -68,7 +71,8 @@ class Judge:
         if self.model is None or part.side == RELATION:
             return result
         rows = self.index.find(positives[:, 2 if part.side == HEAD else 0], positives[:, 1], part.side)
-        for chosen in (rows >= 0).nonzero().view(-1).split(_CHUNK):
+        chunks = (rows >= 0).nonzero().view(-1).split(_CHUNK)
+        for chosen in tqdm(chunks, desc="Ranking negatives", unit="chunk", delay=_DELAY, leave=False):
             if of_vectors is None:
                 result[chosen] = rank_percentiles(
                     model=self.model,

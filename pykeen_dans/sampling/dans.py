@@ -23,7 +23,7 @@ __all__ = [
 
 @parse_docdata
 class TwoWayGANNegativeSampler(GeneratedNegativeSampler):
-    """A sampler that generates negatives by a two-way generative adversarial network.
+    """A sampler that generates negatives by a two-way generative adversarial network, known as "dans".
 
     It is :class:`GeneratedNegativeSampler` with the generator ``"two-way-gan"``, whose options are those of
     :class:`pykeen_dans.generators.gan.TwoWayGANGenerator`. Unlike PyKEEN's own samplers it makes 20 negatives for each

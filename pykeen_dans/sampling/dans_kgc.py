@@ -21,7 +21,7 @@ __all__ = [
 
 @parse_docdata
 class DiffusionAdaptiveNegativeSampler(GeneratedNegativeSampler):
-    """A sampler that generates negatives by difficulty-aware conditional diffusion.
+    """A sampler that generates negatives by difficulty-aware conditional diffusion, known as "dans_kgc".
 
     It is :class:`GeneratedNegativeSampler` with the generator ``"diffusion"``, whose options are those of
     :class:`pykeen_dans.generators.diffusion.DiffusionGenerator`. The ablations of the paper are

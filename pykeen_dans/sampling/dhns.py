@@ -74,7 +74,7 @@ def make_levels(modalities: Sequence[Modality], wanted: Sequence[str] | None) ->
 
 @parse_docdata
 class HierarchicalNegativeSampler(GeneratedNegativeSampler):
-    """A sampler that generates negatives by diffusion at levels of hardness and of modality.
+    """A sampler that generates negatives by diffusion at levels of hardness and of modality, known as "dhns".
 
     It is :class:`GeneratedNegativeSampler` with the generator ``"hierarchical"``, whose options are those of
     :class:`pykeen_dans.multimodal.generator.HierarchicalGenerator`. The margins of its curriculum are those of the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import lzma
 import os
 import pathlib
@@ -13,7 +14,9 @@ from typing import Any
 import pandas as pd
 
 __all__ = [
+    "check_suffix",
     "nearest",
+    "read_names",
     "read_table",
     "write_table",
 ]
@@ -38,8 +41,16 @@ def nearest(value: object, valid: Collection[object]) -> str:
     return f" (did you mean {' or '.join(map(repr, found))}?)" if found else ""
 
 
-def _suffix(name: str, path: str | os.PathLike[str]) -> str:
-    """Tell the kind of a file, that of the inner one where it is compressed."""
+def check_suffix(name: str, path: str | os.PathLike[str]) -> str:
+    """Tell the kind of a table by its name, that of the inner file where it is compressed.
+
+    :param name: the argument's name, for errors
+    :param path: the file
+
+    :returns: the suffix
+
+    :raises ValueError: if it is unknown
+    """
     pure = pathlib.PurePath(path)
     suffix = pathlib.PurePath(pure.stem if pure.suffix in _COMPRESSED else pure).suffix.lower()
     if suffix not in _SUFFIXES:
@@ -65,7 +76,7 @@ def read_table(name: str, value: Any, *, header: bool = True) -> pd.DataFrame:
         return value
     if not isinstance(value, str | os.PathLike):
         raise ValueError(f"{name} is a {type(value).__name__}; give the path of a table, or a data frame.")
-    suffix = _suffix(name, value)
+    suffix = check_suffix(name, value)
     path = pathlib.Path(value).expanduser()
     if not path.is_file():
         raise ValueError(f"{name}={os.fspath(value)!r} is no file (looked from {pathlib.Path.cwd()}); check the path.")
@@ -87,6 +98,34 @@ def read_table(name: str, value: Any, *, header: bool = True) -> pd.DataFrame:
         ) from error
 
 
+def read_names(name: str, path: str | os.PathLike[str]) -> dict[str, str]:
+    """Read the readable names of labels.
+
+    :param name: the argument's name, for errors
+    :param path: a ``.json`` file with a mapping from labels to names, or to mappings with a ``"label"`` as CoDEx has
+        them; or a table without a header, of a label and a name in each line
+
+    :returns: the name of each label
+
+    :raises ValueError: if the file has another form
+    """
+    if pathlib.PurePath(path).suffix.lower() != ".json":
+        table = read_table(name, path, header=False)
+        if table.shape[1] < 2:
+            raise ValueError(f"{name}={os.fspath(path)!r} has one column; give a label and a name in each line.")
+        return dict(zip(table.iloc[:, 0].astype(str), table.iloc[:, 1].astype(str), strict=True))
+    try:
+        content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    # JSON and UTF-8 that are none raise subclasses of it
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{name}={os.fspath(path)!r} cannot be read as JSON ({error}); save it again.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{name}={os.fspath(path)!r} is no mapping; give {{'label': 'name', ...}}.")
+    return {
+        label: str(value.get("label", label) if isinstance(value, dict) else value) for label, value in content.items()
+    }
+
+
 def write_table(name: str, frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     """Write a table such that :func:`read_table` reads the same labels.
 
@@ -96,7 +135,7 @@ def write_table(name: str, frame: pd.DataFrame, path: str | os.PathLike[str]) ->
 
     :raises ValueError: if the suffix is unknown
     """
-    suffix = _suffix(name, path)
+    suffix = check_suffix(name, path)
     if suffix == ".parquet":
         frame.to_parquet(path, index=False)
     else:
