@@ -106,6 +106,20 @@ def test_goes_on_where_it_ended(folder: pathlib.Path, monkeypatch: pytest.Monkey
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
+def test_a_training_is_kept_though_nothing_can_be_seen_of_it(
+    cache: None, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def look(*args: Any, **kwargs: Any) -> Any:
+        assert len(list(tmp_path.glob("*.json"))) == 1
+        raise ValueError("there is nothing to look at")
+
+    monkeypatch.setattr(module, "closer_look", look)
+    assert quick(tmp_path, "basic").exit_code == 0
+    (record,) = find_records([tmp_path])
+    assert record.metrics["mrr"] > 0 and record.negatives == []
+    assert "basic has no figures of its negatives: there is nothing to look at" in caplog.text
+
+
 def test_another_configuration_is_trained_anew(folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def train(recipe: Any, dataset: Any) -> Any:
         raise KeyboardInterrupt

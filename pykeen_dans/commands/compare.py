@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import math
@@ -161,18 +162,21 @@ def _train_or_find(
         except ValueError as error:
             logger.warning("%s It is made anew.", error)
     run = train({"pipeline": pipeline}, data)
-    made = Record(
-        **{
-            **vars(record),
-            "metrics": {name: float(run.result.get_metric(name)) for name in _METRICS},
-            "curve": vars(run.curve),
-            "tracked": run.tracked,
-            "environment": _environment(),
-            **closer_look(run.result, data, seed=seed),
-        }
+    record = dataclasses.replace(
+        record,
+        metrics={name: float(run.result.get_metric(name)) for name in _METRICS},
+        curve=vars(run.curve),
+        tracked=run.tracked,
+        environment=_environment(),
     )
-    made.write(folder)
-    return made
+    # whatever becomes of the rest, the training is not lost
+    record.write(folder)
+    try:
+        record = dataclasses.replace(record, **closer_look(run.result, data, seed=seed))
+    except (ValueError, NotImplementedError) as error:
+        logger.warning("%s has no figures of its negatives: %s", way.label, error)
+    record.write(folder)
+    return record
 
 
 def _environment() -> dict[str, Any]:

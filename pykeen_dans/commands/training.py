@@ -30,8 +30,8 @@ class Run:
 
     result: PipelineResult
     curve: ValidationCurve
-    #: metric -> epoch -> value
-    tracked: Mapping[str, Mapping[int, float]]
+    #: metric -> epoch, as JSON has it -> value
+    tracked: Mapping[str, Mapping[str, float]]
 
 
 def train(recipe: Mapping[str, Any], dataset: Dataset) -> Run:
@@ -63,9 +63,9 @@ def train(recipe: Mapping[str, Any], dataset: Dataset) -> Run:
         },
         result_tracker=tracker,
     )
-    tracked: dict[str, dict[int, float]] = {}
+    tracked: dict[str, dict[str, float]] = {}
     for epoch, metrics in tracker.metrics.items():
         for name, value in metrics.items():
             if epoch is not None and name.startswith(("negatives.", "loss")):
-                tracked.setdefault(name, {})[epoch] = value
+                tracked.setdefault(name, {})[str(epoch)] = value
     return Run(result=result, curve=curve.curve, tracked=tracked)

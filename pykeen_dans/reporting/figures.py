@@ -74,7 +74,7 @@ def drawings_of(records: Sequence[Record]) -> list[Drawing]:
         *(
             drawing
             for number, (label, group) in enumerate(groups.items())
-            for drawing in _of_training(group[0], f"-{number}", label)
+            for drawing in _of_training(group[0], f"-{number}", f"{label}, seed {group[0].seed}")
         ),
     ]
     return [drawing for drawing in found if drawing is not None]
@@ -148,7 +148,8 @@ def _false_negatives(groups: dict[str, list[Record]]) -> Drawing | None:
         size = 8.5 if len(rows) < 12 else 7
         for place, row in enumerate(rows):
             axes.barh(places[place], row["percent"], color=color(row["number"]), height=0.7)
-            axes.text(row["percent"], places[place], f"  {row['percent']:.2f}", va="center", fontsize=size)
+            end = (row["percent"], places[place])
+            axes.annotate(f"{row['percent']:.2f}", end, (4, 0), textcoords="offset points", va="center", fontsize=size)
         axes.set_yticks(places, [row["part"] for row in rows], fontsize=size)
         axes.set_xlabel("false negatives, %")
         axes.set_xlim(0, max(1.22 * table["percent"].max(), 0.01))
