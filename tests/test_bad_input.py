@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from pykeen.models import TransE
 from pykeen.pipeline import pipeline
+from pykeen.sampling import negative_sampler_resolver
 from pykeen.training import SLCWATrainingLoop
 from pykeen.triples import CoreTriplesFactory
 from torch import Tensor
@@ -16,6 +19,7 @@ from torch import Tensor
 from pykeen_dans import CurriculumTrainingCallback, DiffusionAdaptiveNegativeSampler
 from pykeen_dans.engine import coupling
 from pykeen_dans.engine.coupling import Coupling
+from pykeen_dans.engine.steering import HardnessSteering
 from pykeen_dans.graph import reference
 
 from .utils import from_bank, make_sampler, small, training_of
@@ -40,6 +44,15 @@ SHARED: list[tuple[dict[str, Any], str]] = [
     (dict(random_state=-1), r"random_state=-1 .*0 or more"),
     (dict(min_distinct=1.5), r"min_distinct=1.5 is outside \[0, 1\]"),
     (dict(known_answers="drop"), r"known_answers='drop' is unknown; choose one of compete, mask"),
+    (dict(corruption_scheme=()), r"corruption_scheme=\(\) must name 'head', 'tail', or both"),
+    (dict(corruption_scheme=0), r"corruption_scheme=0 is no list"),
+    (dict(random_state="x"), r"random_state='x' is not a whole number"),
+    (dict(random_state=1.5), r"random_state=1.5 is not a whole number"),
+    (dict(num_slots=10**30), r"num_slots=10+ is more than 64 bits hold"),
+    (dict(filtered="no"), r"filtered='no' is neither true nor false"),
+    (dict(filterer="fine"), r"filterer='fine' is unknown; choose one of bloom, exact, pythonset"),
+    (dict(reference_kwargs=0), r"reference_kwargs=0 is no mapping"),
+    (dict(targets=0.2), r"targets=0.2 is no list"),
     (dict(corruption_scheme=("relation",)), r"corruption_scheme=\('relation',\) must name 'head', 'tail', or both"),
     (dict(corruption_scheme=("tail", "tail")), r"corruption_scheme=\('tail', 'tail'\) must name"),
     (dict(device="abacus"), r"device='abacus' is not there .*; choose a device of this machine, e.g. 'cpu'"),
@@ -78,6 +91,9 @@ DIFFUSION: list[tuple[dict[str, Any], str]] = [
     (dict(batch_size=0), r"batch_size=0 .*1 or more"),
     (dict(learning_rate=0.0), r"learning_rate=0.0 is not positive"),
     (dict(condition_dropout=1.5), r"condition_dropout=1.5 is outside \[0, 1\]"),
+    (dict(trained="false"), r"trained='false' is neither true nor false"),
+    (dict(conditioned=1), r"conditioned=1 is neither true nor false"),
+    (dict(bands=()), r"bands=\(\) is empty"),
     (dict(num_types=0), r"num_types=0 .*1 or more"),
     (dict(difficulty="hard"), r"difficulty='hard' is unknown; choose one of .*constant.*degree.*learned"),
     (dict(difficulty="degree", difficulty_kwargs=dict(value=0.5)), r"difficulty_kwargs has value, which DegreeDiff"),
@@ -137,6 +153,68 @@ def test_bad_option_of_the_reference_embedding(options: dict[str, Any], message:
 def test_bad_option_of_the_callback(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CurriculumTrainingCallback(**options)
+
+
+@pytest.mark.parametrize("min_spread", [-1, math.nan, math.inf, 2])
+def test_bad_spread(min_spread: float) -> None:
+    with pytest.raises(ValueError, match=r"min_spread=.* (is outside \[0, 1\]|is not a finite number)"):
+        HardnessSteering((0.2, 0.1), min_spread=min_spread)
+
+
+@pytest.mark.parametrize("name", ["dans_kgc", "dans", "dhns"])
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        (dict(num_entities=2), "num_entities=2 is less than the triples have; choose 3 or more"),
+        (dict(num_entities="3"), "num_entities='3' is not a whole number"),
+        (dict(num_relations=0), "num_relations=0 is not a whole number of at least 1"),
+        (dict(num_relations=1), "num_relations=1 is less than the triples have; choose 2 or more"),
+    ],
+)
+def test_bad_sizes(sizes: dict[str, Any], message: str, name: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        negative_sampler_resolver.make(name, mapped_triples=triples((0, 0, 1), (1, 1, 2)), **sizes)
+
+
+@pytest.mark.parametrize("modalities", [1.5, ["textual"], {1: torch.zeros(14, 2)}])
+def test_bad_modalities(modalities: Any) -> None:
+    with pytest.raises(ValueError, match="modalities"):
+        make_sampler("nations", "dhns", modalities=modalities)
+
+
+@pytest.mark.parametrize("name", ["dans_kgc", "dans", "dhns"])
+@pytest.mark.parametrize("given", [None, torch.zeros(0, 3, dtype=torch.long), torch.rand(5, 3), [[0, 0, 1]]], ids=str)
+def test_bad_triples(given: Any, name: str) -> None:
+    with pytest.raises(ValueError, match="mapped_triples"):
+        negative_sampler_resolver.make(name, mapped_triples=given)
+
+
+def test_numbers_of_numpy() -> None:
+    """They are as good as those of Python, in all options and in those of options."""
+    options = dict(
+        num_negs_per_pos=np.int64(3),
+        share=np.float32(0.5),
+        targets=np.array([0.25, 0.125]),
+        num_slots=np.int32(8),
+        memory=np.float64(2.0),
+        random_state=np.int64(0),
+        corruption_scheme=np.array(["head", "tail"]),
+        filtered=np.bool_(False),
+    )
+    small_ones = dict(bands=np.array([20, 10]), mu=np.float32(0.5), trained=np.bool_(True), hidden_dim=np.int64(16))
+    reference = dict(dim=np.int64(8), num_epochs=np.int64(1))
+    sampler = make_sampler("umls", generator_kwargs=small_ones, reference_kwargs=reference, **options)
+    plain = {name: value.tolist() for name, value in options.items()}
+    same = make_sampler(
+        "umls",
+        generator_kwargs={name: value.tolist() for name, value in small_ones.items()},
+        reference_kwargs={name: value.tolist() for name, value in reference.items()},
+        **plain,
+    )
+    assert sampler.engine.settings == same.engine.settings
+    assert torch.equal(sampler.engine.bank.ids, same.engine.bank.ids)
+    callback = CurriculumTrainingCallback(fit_steps=np.int64(2), refresh_budget=np.float32(0.5), num_vectors=np.int8(2))
+    assert (callback.fit_steps, callback.refresh_budget) == (2, 0.5)
 
 
 def test_bad_option_in_a_pipeline() -> None:

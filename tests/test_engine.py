@@ -369,7 +369,7 @@ def test_all_slots_are_alike_for_the_measurement(monkeypatch: pytest.MonkeyPatch
         seen.extend(kwargs["candidates"].flatten().tolist())
         return torch.zeros(kwargs["candidates"].shape)
 
-    monkeypatch.setattr("pykeen_dans.engine.engine.rank_percentiles", watch)
+    monkeypatch.setattr("pykeen_dans.engine.steering.rank_percentiles", watch)
     # slots are in no particular order, but nearer ones tend to come first
     monkeypatch.setattr(engine, "propose", lambda rows: torch.arange(16).expand(len(rows), 4, 1, 16))
     for _ in range(20):

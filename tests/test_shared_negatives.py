@@ -312,9 +312,12 @@ def test_all_weights_together() -> None:
         (dict(subsampling_power=-1.0), r"subsampling_power=-1.0 is outside \[0, 10\]"),
         (dict(loss="softplus", negatives_weight=0.0), r"negatives_weight=0.0 is not positive"),
         (dict(loss="pairwiselogistic"), r"loss=PairwiseLogisticLoss can not be corrected.*loss='crossentropy'"),
-        (dict(proposal="unknown"), r"proposal='unknown' is unknown; choose one of frequency, uniform"),
+        (dict(proposal="unknown"), r"proposal='unknown' is unknown; choose one of bank, frequency, uniform"),
         (dict(proposal_kwargs=dict(power=1)), r"proposal_kwargs has power, which UniformProposal does not take"),
-        (dict(proposal="frequency", proposal_kwargs=dict(uniform=0)), r"uniform=0 leaves entities without"),
+        (
+            dict(proposal="frequency", proposal_kwargs=dict(uniform=0)),
+            r"uniform=0 leaves entities that nothing speaks for",
+        ),
     ],
 )
 def test_bad_input(kwargs: dict[str, Any], message: str) -> None:

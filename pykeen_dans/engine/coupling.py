@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from pykeen.sampling import NegativeSampler
 
+from ..utils.frames import shows_progress
 from .curriculum import Curriculum, CurriculumState
 from .engine import GenerationEngine
 from .settings import default_fit_steps
@@ -76,8 +77,8 @@ class Coupling:
         self.scores_vectors = False
 
     def __getstate__(self) -> dict[str, Any]:
-        """Send a worker process nothing of the training."""
-        return {**self.__dict__, "saved": None, "begin": None}
+        """Leave behind what is alive: a result on disk, or a worker process, needs the moment of training alone."""
+        return {**self.__dict__, "engine": None, "sampler": None, "saved": None, "begin": None}
 
     def engine_for(
         self, make: Callable[[], GenerationEngine], *, curriculum: Curriculum, share: float
@@ -189,7 +190,7 @@ def alone_engine(key: str, make: Callable[[], GenerationEngine], *, fit_steps: i
         engine = make()
         if fit_steps is None:
             fit_steps = default_fit_steps(len(engine.index.answers))
-        engine.prepare_alone(fit_steps=fit_steps)
+        engine.prepare_alone(fit_steps=fit_steps, use_tqdm=shows_progress())
         _alone[key] = engine
         while len(_alone) > _MAX_ALONE:
             _alone.popitem(last=False)

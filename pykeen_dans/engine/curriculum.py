@@ -27,6 +27,7 @@ from ..utils.validation import (
     validate_at_least,
     validate_finite,
     validate_non_negative,
+    validate_numbers,
     validate_positive,
 )
 
@@ -81,9 +82,9 @@ class Curriculum(ABC):
     def __init__(self, *, kappa: float = 1.0, margins: Sequence[float] = DEFAULT_MARGINS) -> None:
         """Initialise the curriculum."""
         self.kappa = validate_non_negative("kappa", kappa)
-        if not margins:
+        self.margins = tuple(validate_positive("margins", margin) for margin in validate_numbers("margins", margins))
+        if not self.margins:
             raise ValueError(f"margins={margins!r} is empty; give one factor or more, e.g. {DEFAULT_MARGINS!r}.")
-        self.margins = tuple(validate_positive("margins", margin) for margin in margins)
 
     @abstractmethod
     def phase(self, progress: float) -> float:

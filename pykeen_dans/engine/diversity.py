@@ -10,22 +10,29 @@ weight of the loss of vectors that are scored themselves. (All of this is our ch
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Sequence
 
 import torch
 from pykeen.typing import FloatTensor, LongTensor
 from torch.nn import functional
 
+from ..generators import Generator
 from ..graph import QueryIndex
 from ..space import EntitySpace
 
 __all__ = [
+    "MAX_DEVIATIONS",
     "Diversity",
+    "has_diverged",
     "measure_diversity",
 ]
 
 #: The number of entities among which the nearest one is looked for, so that the cost does not grow with the graph
 _POOL = 4096
+#: No vector that makes sense is this many standard deviations away from the mean
+MAX_DEVIATIONS = 100.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,10 +50,29 @@ class Diversity:
     cosine: float
     false: float
 
+    @classmethod
+    def none(cls) -> Diversity:
+        """Make that of a generator which has nothing to show."""
+        return cls(distinct=0.0, cosine=math.nan, false=math.nan)
+
     @property
     def metrics(self) -> dict[str, float]:
         """The same by the names of metrics."""
         return {"distinct": self.distinct, "cosine": self.cosine, "nearest_known": self.false}
+
+
+def has_diverged(generator: Generator, vectors: FloatTensor) -> bool:
+    """Tell whether a generator has learned, or makes, what is no number or far out of bounds.
+
+    :param generator: the generator
+    :param vectors: shape: (...) some of its standardised vectors
+
+    :returns: whether it has
+    """
+    learned = itertools.chain(generator.parameters(), generator.buffers())
+    # NaN is not larger than any bound
+    inside = bool((vectors.abs() <= MAX_DEVIATIONS).all())
+    return not inside or not all(bool(torch.isfinite(tensor).all()) for tensor in learned)
 
 
 class _Pool:

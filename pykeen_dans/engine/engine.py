@@ -21,13 +21,15 @@ from ..generators import FitReport, Generator
 from ..graph import Graph
 from ..space import EntitySpace, reference_space
 from ..utils.budget import Budget
+from ..utils.logs import warn_once
 from ..utils.memory import in_parts
 from ..utils.processes import SharedCounts
+from ..utils.randomness import single_precision
 from .curriculum import Curriculum, CurriculumState
-from .diversity import Diversity, measure_diversity
+from .diversity import MAX_DEVIATIONS, Diversity, has_diverged, measure_diversity
 from .reports import RefreshReport, UpdateReport
 from .settings import EngineSettings, UpdateBudget
-from .steering import HardnessSteering, rank_percentiles
+from .steering import HardnessSteering, median_percentiles
 from .turns import QueryTurns
 
 __all__ = [
@@ -41,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 #: The smallest spread where no model tells how hard candidates are, and the bank is never refreshed
 _ALONE_SPREAD = 0.3
+#: Progress is shown of what takes longer, in seconds
+_PATIENCE = 2.0
 #: The number of queries that are generated for at once
 _CHUNK = 1024
 #: A model that ranks known answers no better than this cannot tell what is hard: everything would seem too easy, and
@@ -72,7 +76,7 @@ class GenerationEngine:
             min_candidates=settings.min_candidates,
             masks_known=settings.known_answers == "mask",
         )
-        min_spread = settings.min_candidates / graph.num_entities
+        min_spread = min(1.0, settings.min_candidates / graph.num_entities)
         # a generator of one dimension tells what does not depend on it, and whether its options are right
         self._probe = self._make(dim=1, num_bands=len(settings.targets))
         self.generates = self._probe.generates
@@ -91,6 +95,7 @@ class GenerationEngine:
         """Send a worker process what it reads, and nothing that generates: no network, no device, no randomness."""
         return {name: value for name, value in self.__dict__.items() if name in _READ}
 
+    @single_precision()
     def _make(self, *, dim: int, num_bands: int) -> Generator:
         """Make a generator, reproducibly, and without a trace in the caller's random state."""
         with torch.random.fork_rng(devices=[]):
@@ -179,6 +184,9 @@ class GenerationEngine:
                 use_tqdm=use_tqdm,
             )
         diversity = self.check()
+        if self.trust == 0:
+            # what it makes is of no use; samplers draw uniformly until it has recovered
+            return self._report(fit, diversity, RefreshReport())
         if model is not None:
             self.steer(model)
         left = None
@@ -186,28 +194,14 @@ class GenerationEngine:
             left = budget.seconds - clock.elapsed
         # however short the time is, something is refreshed; the epochs after it pay it back
         refresh = self.refresh(Budget(units=budget.refresh_queries, seconds=left, least=1), use_tqdm=use_tqdm)
-        return UpdateReport(
-            fit=fit, diversity=diversity, refresh=refresh, metrics=self._metrics(fit, diversity, refresh)
+        return self._report(fit, diversity, refresh)
+
+    def _report(self, fit: FitReport, diversity: Diversity, refresh: RefreshReport) -> UpdateReport:
+        return UpdateReport.create(
+            fit, diversity, refresh, bank=self.bank, steering=self.steering, sources=self.sources
         )
 
-    def _metrics(self, fit: FitReport, diversity: Diversity, refresh: RefreshReport) -> dict[str, float]:
-        metrics = {
-            **fit.metrics,
-            **diversity.metrics,
-            "fit_steps": fit.steps,
-            "fit_seconds": fit.seconds,
-            "refreshed": refresh.queries,
-            "refresh_seconds": refresh.seconds,
-            "empty": refresh.empty,
-            "filled": self.bank.filled,
-        }
-        for band in range(self.num_bands):
-            for source, name in enumerate(self.sources):
-                suffix = f"{band}_{name}" if len(self.sources) > 1 else f"{band}"
-                metrics[f"percentile_{suffix}"] = self.steering.percentiles[band][source]
-                metrics[f"spread_{suffix}"] = self.steering.spreads[band][source]
-        return metrics
-
+    @single_precision()
     def fit(self, budget: Budget, *, use_tqdm: bool = False) -> FitReport:
         """Train the generator.
 
@@ -217,7 +211,14 @@ class GenerationEngine:
         :returns: what it came to
         """
         generator, space = self._entered()
-        bar = tqdm(total=budget.units, desc="Training the generator", unit="step", disable=not use_tqdm, leave=False)
+        bar = tqdm(
+            total=budget.units,
+            desc="Training the generator",
+            unit="step",
+            disable=not use_tqdm,
+            leave=False,
+            delay=_PATIENCE,
+        )
         with bar, torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(torch.randint(2**31, size=(), generator=self.random)))
             budget.watch = bar.update
@@ -236,11 +237,12 @@ class GenerationEngine:
         :returns: shape: (n, num_bands, num_sources, ...) vectors in the model's own space
         """
         generator, space = self._entered()
-        vectors = self._vectors(rows, self.random)
+        vectors = self._vectors(rows, self.random).clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)
         return torch.stack(
             [own.restore(vectors[:, :, source]) for source, own in enumerate(generator.spaces(space))], dim=2
         )
 
+    @single_precision()
     def _vectors(self, rows: LongTensor, random: torch.Generator) -> FloatTensor:
         """Generate vectors for queries, as the decoder takes them."""
         generator, space = self._entered()
@@ -274,7 +276,9 @@ class GenerationEngine:
         done = 0
         empty = 0.0
         total = self.bank.num_rows
-        with tqdm(total=total, desc="Generating negatives", unit="query", disable=not use_tqdm, leave=False) as bar:
+        with tqdm(
+            total=total, desc="Generating negatives", unit="query", disable=not use_tqdm, leave=False, delay=_PATIENCE
+        ) as bar:
             while done < total and (size := budget.allow(min(_CHUNK, total - done))):
                 queries = self.turns.next(size, self.random)
                 ids = in_parts(self.propose, queries)
@@ -302,38 +306,25 @@ class GenerationEngine:
         self.steering.percentiles = measured
 
     def percentiles(self, model: Model, rows: LongTensor, ids: LongTensor) -> list[list[float]]:
-        """Measure the hardness of ids.
-
-        :param model: the model under training
-        :param rows: shape: (n,) positions of queries in the index
-        :param ids: shape: (n, num_bands, num_sources, k) entity ids, -1 for none
-
-        :returns: for each band and source the median rank percentile, NaN without candidates. The median, since a few
-            candidates that miss by far are harmless, and would hide how hard most of them are.
-        """
-        percentiles = rank_percentiles(
-            model=model,
-            index=self.index,
-            queries=self.index.select(rows),
-            candidates=ids.flatten(start_dim=1),
-            random=self.random,
-        ).view(ids.shape)
-        of_band: list[list[float]] = (
-            percentiles.permute(1, 2, 0, 3).flatten(start_dim=2).nanmedian(dim=-1).values.tolist()
+        """Measure the hardness of ids, see :func:`~pykeen_dans.engine.steering.median_percentiles`."""
+        return median_percentiles(
+            model=model, index=self.index, queries=self.index.select(rows), ids=ids, random=self.random
         )
-        return of_band
 
     def check(self) -> Diversity:
         """Measure how diverse what is generated is, and trust the generator accordingly from now on.
 
-        :returns: the diversity
+        :returns: the diversity. A generator that has diverged is made anew, and has none.
         """
         generator, space = self._entered()
         # always the same sample, and nothing else is drawn differently for it
         random = torch.Generator().manual_seed(self.settings.seed)
         rows = torch.randint(self.index.num_queries, size=(_DIVERSITY_QUERIES,), generator=random)
+        vectors = self._vectors(rows, random)
+        if has_diverged(generator, vectors):
+            return self._begin_anew()
         diversity = measure_diversity(
-            self._vectors(rows, random), spaces=generator.spaces(space), index=self.index, rows=rows, random=random
+            vectors, spaces=generator.spaces(space), index=self.index, rows=rows, random=random
         )
         threshold = self.settings.min_distinct
         trust = min(1.0, diversity.distinct / threshold) if threshold > 0 else 1.0
@@ -347,6 +338,18 @@ class GenerationEngine:
             )
         self.trust, self.least_trust = trust, min(trust, self.least_trust)
         return diversity
+
+    def _begin_anew(self) -> Diversity:
+        """Replace a generator that has diverged, and do not trust the new one before it has been trained."""
+        warn_once(
+            logger,
+            "The generator has diverged, and is made anew; negatives are uniform until the next update. If this stays "
+            "so, lower its learning rate by generator_kwargs.",
+        )
+        _, space = self._entered()
+        self.generator = self._make(dim=space.dim, num_bands=self.num_bands).to(space.device)
+        self.trust = 0.0
+        return Diversity.none()
 
     def count(self, *, wanted: int, fallback: int) -> None:
         """Note what a sampler found in the bank.

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..utils.logs import warn_once
-from ..utils.validation import validate_at_least, validate_choice, validate_positive, validate_share
+from ..utils.validation import (
+    validate_at_least,
+    validate_choice,
+    validate_positive,
+    validate_sequence,
+    validate_share,
+)
 
 __all__ = [
     "EngineSettings",
@@ -85,17 +92,21 @@ class EngineSettings:
 
     def __post_init__(self) -> None:
         """Check the options."""
-        targets = list(self.targets)
-        if not targets or targets != sorted(targets, reverse=True) or any(not 0 < target <= 0.5 for target in targets):
+        # they are frozen, and the same whatever kind of number they are given as
+        put = functools.partial(object.__setattr__, self)
+        targets = validate_sequence("targets", self.targets)
+        put("targets", targets)
+        in_range = all(isinstance(target, float) and 0 < target <= 0.5 for target in targets)
+        if not targets or not in_range or list(targets) != sorted(targets, reverse=True):
             raise ValueError(
                 f"targets={self.targets} must be rank percentiles in (0, 0.5], one for each band, the easiest "
                 f"(largest) first, for example (0.3, 0.2, 0.1)."
             )
-        validate_at_least("num_slots", self.num_slots, 1)
-        validate_at_least("min_candidates", self.min_candidates, 1)
-        validate_positive("memory", self.memory)
-        validate_choice("known_answers", self.known_answers, KNOWN_ANSWERS)
-        validate_share("min_distinct", self.min_distinct)
+        put("num_slots", validate_at_least("num_slots", self.num_slots, 1))
+        put("min_candidates", validate_at_least("min_candidates", self.min_candidates, 1))
+        put("memory", validate_positive("memory", self.memory))
+        put("known_answers", validate_choice("known_answers", self.known_answers, KNOWN_ANSWERS))
+        put("min_distinct", validate_share("min_distinct", self.min_distinct))
 
     def on(self, num_entities: int) -> EngineSettings:
         """Leave out the targets that a graph cannot give, see :func:`reachable_targets`.

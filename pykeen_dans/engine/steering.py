@@ -24,9 +24,11 @@ from pykeen.typing import FloatTensor, LongTensor
 from ..generators import Generator
 from ..graph import HEAD, TAIL, QueryBatch, QueryIndex
 from ..utils.models import evaluating
+from ..utils.validation import validate_share
 
 __all__ = [
     "HardnessSteering",
+    "median_percentiles",
     "rank_percentiles",
     "score_candidates",
 ]
@@ -36,8 +38,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: The largest number of scores that are computed at once
-_MAX_SCORES = 2**18
+#: The largest number of scores that are computed at once, each counted as often as an entity vector has numbers, since
+#: interactions may make vectors of that size, and multiples of it, for each score
+_MAX_ENTRIES = 2**18
 #: The smallest distance of neighbouring bands, as a ratio of their spreads
 _LEAST_RATIO = 1.1
 
@@ -51,22 +54,31 @@ def score_candidates(model: Model, queries: QueryBatch, candidates: LongTensor) 
 
     :returns: shape: (n, k) scores on the CPU, higher for more plausible
     """
-    scores = torch.empty(candidates.shape)
-    chunk = max(1, _MAX_SCORES // max(1, candidates.shape[1]))
+    scores = torch.empty(candidates.shape, dtype=torch.float32)
+    at_once = max(1, _MAX_ENTRIES // _entity_size(model))
+    num_columns = min(candidates.shape[1], at_once)
     with evaluating(model):
         for side in (HEAD, TAIL):
             (of_side,) = (queries.sides == side).nonzero(as_tuple=True)
-            for chosen in of_side.split(chunk):
-                kept, relations, entities = (
-                    x[chosen].to(model.device) for x in (queries.kept, queries.relations, candidates)
-                )
-                result = (
-                    model.score_t(torch.stack([kept, relations], dim=-1), tails=entities)
-                    if side == TAIL
-                    else model.score_h(torch.stack([relations, kept], dim=-1), heads=entities)
-                )
-                scores[chosen] = result.float().cpu()
+            # not all interactions work with no queries at all
+            for chosen in of_side.split(max(1, at_once // max(1, num_columns))) if len(of_side) else ():
+                kept, relations = (x[chosen].to(model.device) for x in (queries.kept, queries.relations))
+                for start in range(0, candidates.shape[1], num_columns):
+                    part = slice(start, start + num_columns)
+                    entities = candidates[chosen, part].to(model.device)
+                    result = (
+                        model.score_t(torch.stack([kept, relations], dim=-1), tails=entities)
+                        if side == TAIL
+                        else model.score_h(torch.stack([relations, kept], dim=-1), heads=entities)
+                    )
+                    scores[chosen, part] = result.float().cpu()
     return scores
+
+
+def _entity_size(model: Model) -> int:
+    """Tell how many numbers the representations of an entity have."""
+    sizes = [math.prod(representation.shape) for representation in getattr(model, "entity_representations", ())]
+    return max(1, sum(sizes))
 
 
 def rank_percentiles(
@@ -102,6 +114,28 @@ def rank_percentiles(
     return percentile.masked_fill(~present, math.nan)
 
 
+def median_percentiles(
+    *, model: Model, index: QueryIndex, queries: QueryBatch, ids: LongTensor, random: torch.Generator
+) -> list[list[float]]:
+    """Measure the hardness of ids.
+
+    :param model: the model under training
+    :param index: the queries with their known answers
+    :param queries: n queries
+    :param ids: shape: (n, num_bands, num_sources, k) entity ids, -1 for none
+    :param random: the source of randomness, on the CPU
+
+    :returns: for each band and source the median rank percentile, NaN without candidates. The median, since a few
+        candidates that miss by far are harmless, and would hide how hard most of them are.
+    """
+    flat = rank_percentiles(
+        model=model, index=index, queries=queries, candidates=ids.flatten(start_dim=1), random=random
+    )
+    by_band = flat.view(ids.shape).permute(1, 2, 0, 3).flatten(start_dim=2)
+    medians: list[list[float]] = by_band.nanmedian(dim=-1).values.tolist()
+    return medians
+
+
 class HardnessSteering:
     """Hold each band at its target percentile, by the spread of the decoder and the means of the generator.
 
@@ -130,7 +164,7 @@ class HardnessSteering:
     ) -> None:
         """Initialise with the spreads that would be right if nearness were plausibility."""
         self.targets = tuple(targets)
-        self.min_spread = min(1.0, min_spread)
+        self.min_spread = validate_share("min_spread", min_spread)
         self.gain = gain
         self.tolerance = tolerance
         # a uniform draw from the best share s has a median percentile of s / 2

@@ -24,6 +24,7 @@ from ..utils.validation import (
     validate_at_least,
     validate_bands,
     validate_choice,
+    validate_flag,
     validate_keywords,
     validate_positive,
     validate_share,
@@ -110,26 +111,26 @@ class DiffusionGenerator(Generator):
         """Initialise the generator."""
         super().__init__(dim=dim, num_relations=num_relations, num_bands=num_bands)
         if num_steps is not None:
-            validate_at_least("num_steps", num_steps, 1)
+            num_steps = validate_at_least("num_steps", num_steps, 1)
         validate_choice("noise_loss", noise_loss, ("l2", "l1"))
-        validate_at_least("hidden_dim", hidden_dim, 2)
-        validate_at_least("num_blocks", num_blocks, 1)
-        validate_share("condition_dropout", condition_dropout)
         self.learning_rate = validate_positive("learning_rate", learning_rate)
         self.batch_size = validate_at_least("batch_size", batch_size, 1)
         self.num_types = None if num_types is None else validate_at_least("num_types", num_types, 1)
         self.difficulty, self.difficulty_kwargs = difficulty, difficulty_kwargs
         validate_keywords("difficulty", difficulty_resolver, difficulty, difficulty_kwargs)
-        self.trained = trained
+        self.trained = validate_flag("trained", trained)
         self.network_options: dict[str, Any] = {
-            "hidden_dim": hidden_dim,
-            "num_blocks": num_blocks,
-            "condition_dropout": condition_dropout,
-            "conditioned": conditioned,
+            "hidden_dim": validate_at_least("hidden_dim", hidden_dim, 2),
+            "num_blocks": validate_at_least("num_blocks", num_blocks, 1),
+            "condition_dropout": validate_share("condition_dropout", condition_dropout),
+            "conditioned": validate_flag("conditioned", conditioned),
         }
         self.schedule = NoiseSchedule(num_timesteps=num_timesteps, beta_low=beta_low, beta_global=beta_global, mu=mu)
         self.process_options: dict[str, Any] = {"num_steps": num_steps, "noise_loss": noise_loss}
-        self.bands = validate_bands("bands", bands or default_bands(num_timesteps, num_bands), num_timesteps)
+        num_timesteps = self.schedule.num_timesteps
+        self.bands = (
+            default_bands(num_timesteps, num_bands) if bands is None else validate_bands("bands", bands, num_timesteps)
+        )
         if len(self.bands) != num_bands:
             raise ValueError(
                 f"bands={self.bands} are not {num_bands}, the number of targets; give one timestep for each target, or "
@@ -137,13 +138,21 @@ class DiffusionGenerator(Generator):
             )
         self.processes = nn.ModuleList(self.make_processes())
         self.optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate)
-        self.warm_up = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: min(1.0, (step + 1) / self.warm_up_steps)
-        )
+        # a function with a name, since results with the sampler in them are pickled
+        self.warm_up = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self.warmth)
 
     #: The number of steps in which the learning rate rises, and the largest norm of a gradient
     warm_up_steps: int = _WARM_UP
     max_norm: float = _MAX_NORM
+
+    def warmth(self, step: int) -> float:
+        """Tell the factor of the learning rate, which rises at first.
+
+        :param step: the number of steps before
+
+        :returns: the factor, at most 1
+        """
+        return min(1.0, (step + 1) / self.warm_up_steps)
 
     def make_denoiser(self, num_modalities: int = 1) -> DenoisingNetwork:
         """Make a network.

@@ -20,7 +20,7 @@ from ..graph import Graph, QueryBatch
 from ..space.combination import LearnedCombination
 from ..space.entity_space import EntitySpace
 from ..utils.budget import Budget
-from ..utils.validation import validate_at_least, validate_non_negative, validate_positive
+from ..utils.validation import validate_at_least, validate_flag, validate_non_negative, validate_positive
 from .base import FitReport, generator_resolver
 from .discriminator import TwoWayDiscriminator
 from .film import PathwayNetwork, SafeBatchNorm
@@ -95,11 +95,13 @@ class TwoWayGANGenerator(PriorGenerator):
         )
         self.film_weight = validate_non_negative("film_weight", film_weight)
         self.pathway_weight = validate_non_negative("pathway_weight", pathway_weight)
-        self.tells_pathways = two_heads and len(self.sources) > 1
+        self.tells_pathways = validate_flag("two_heads", two_heads) and len(self.sources) > 1
         self.generator_steps = validate_at_least("generator_steps", generator_steps, 1)
         self.discriminator_steps = validate_at_least("discriminator_steps", discriminator_steps, 1)
         self.batch_size = validate_at_least("batch_size", batch_size, 1)
-        self.trained = trained
+        self.trained = validate_flag("trained", trained)
+        validate_flag("residual", residual)
+        validate_flag("film", film)
         self.pathways = nn.ModuleList(PathwayNetwork(dim=dim, residual=residual, film=film) for _ in self.sources)
         self.combination = LearnedCombination(num_relations=num_relations, dim=dim)
         self.discriminator = TwoWayDiscriminator(dim=dim)

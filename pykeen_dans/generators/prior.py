@@ -22,7 +22,7 @@ from pykeen.typing import FloatTensor, LongTensor
 
 from ..graph import Graph, QueryBatch
 from ..space.entity_space import EntitySpace
-from ..utils.validation import validate_non_negative
+from ..utils.validation import validate_non_negative, validate_numbers, validate_sequence
 from .base import Generator, generator_resolver
 
 __all__ = [
@@ -50,14 +50,14 @@ class Start:
 
 
 def _validate_pathways(name: str, value: Sequence[str]) -> tuple[str, ...]:
-    pathways = (value,) if isinstance(value, str) else tuple(value)
-    if not pathways or len(set(pathways)) < len(pathways) or not set(pathways) <= set(PATHWAYS):
+    pathways = (value,) if isinstance(value, str) else validate_sequence(name, value)
+    if not pathways or any(pathway not in PATHWAYS or pathways.count(pathway) > 1 for pathway in pathways):
         raise ValueError(f"{name}={value!r} must name 'entity', 'relation', or both, once each.")
     return pathways
 
 
 def _validate_distances(name: str, value: Sequence[float], num_bands: int) -> tuple[float, ...]:
-    distances = tuple(float(distance) for distance in value)
+    distances = validate_numbers(name, value)
     ordered = list(distances) == sorted(set(distances), reverse=True)
     if len(distances) != num_bands or not ordered or any(not 0 < distance <= 1 for distance in distances):
         raise ValueError(

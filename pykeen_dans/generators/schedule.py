@@ -58,14 +58,14 @@ class NoiseSchedule(nn.Module):
         self.num_timesteps = validate_at_least("num_timesteps", num_timesteps, 1)
         self.beta_low = validate_positive("beta_low", beta_low)
         self.beta_global = validate_positive("beta_global", beta_global)
-        if not beta_low <= beta_global <= MAX_BETA:
+        if not self.beta_low <= self.beta_global <= MAX_BETA:
             raise ValueError(
                 f"beta_global={beta_global!r} is not between beta_low={beta_low!r} and {MAX_BETA}; choose a value "
                 f"within, e.g. 0.2."
             )
         self.mu = validate_non_negative("mu", mu)
         # a constant of the constructor's arguments, so that no checkpoint needs it
-        ramp = torch.linspace(0.0, 1.0, num_timesteps, dtype=torch.double)
+        ramp = torch.linspace(0.0, 1.0, self.num_timesteps, dtype=torch.double)
         self.register_buffer("ramp", ramp, persistent=False)
 
     def beta_max(self, difficulty: FloatTensor) -> FloatTensor:

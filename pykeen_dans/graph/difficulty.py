@@ -18,7 +18,7 @@ from class_resolver import ClassResolver
 from pykeen.typing import FloatTensor
 from torch.nn import functional
 
-from ..utils.randomness import one_thread
+from ..utils.randomness import one_thread, single_precision
 from ..utils.storage import cached_tensors, content_key
 from ..utils.validation import validate_at_least, validate_non_negative, validate_share
 from .queries import TAIL, QueryIndex
@@ -82,7 +82,7 @@ class ConstantDifficulty(Difficulty):
         self.value: float = value
 
     def __call__(self, *, graph: Graph) -> FloatTensor:  # noqa: D102
-        return torch.full((graph.num_entities,), float(self.value))
+        return torch.full((graph.num_entities,), float(self.value), dtype=torch.float32)
 
 
 class DegreeDifficulty(Difficulty):
@@ -120,7 +120,7 @@ class LearnedDifficulty(Difficulty):
     def __call__(self, *, graph: Graph) -> FloatTensor:  # noqa: D102
         if len(graph.mapped_triples) == 0 or graph.num_entities < 2:
             logger.info("There is nothing to learn difficulty from; it is 0.5 for all %d entities.", graph.num_entities)
-            return torch.full((graph.num_entities,), 0.5)
+            return torch.full((graph.num_entities,), 0.5, dtype=torch.float32)
         key = content_key(
             triples=graph.mapped_triples,
             entities=graph.reference.entities,
@@ -140,7 +140,7 @@ class LearnedDifficulty(Difficulty):
         from sklearn.neural_network import MLPRegressor
 
         random = torch.Generator().manual_seed(self.seed)
-        with one_thread(), torch.inference_mode(False):
+        with one_thread(), single_precision(), torch.inference_mode(False):
             observed = observed_difficulty(
                 index=graph.index, reference=graph.reference, random=random, shrinkage=self.shrinkage
             )

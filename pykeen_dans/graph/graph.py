@@ -11,7 +11,7 @@ from class_resolver import HintOrType
 from pykeen.typing import FloatTensor, LongTensor, MappedTriples
 
 from ..utils.storage import content_key
-from ..utils.validation import make_by_name
+from ..utils.validation import make_by_name, validate_mapping
 from .difficulty import Difficulty, difficulty_resolver
 from .queries import HEAD, TAIL, QueryBatch, QueryIndex
 from .reference import ReferenceEmbedding, reference_embedding, validate_reference_kwargs
@@ -97,9 +97,10 @@ class Graph:
 
         :raises ValueError: if there is no such difficulty, or if an option is unknown or invalid
         """
+        kwargs = validate_mapping("difficulty_kwargs", kwargs)
         instance = make_by_name("difficulty", difficulty_resolver, name, kwargs)
         # an instance is equal to itself alone; kept in the key, its place in memory is not given to another one
-        key = name if isinstance(name, Difficulty) else (type(instance), content_key(**(kwargs or {})))
+        key = name if isinstance(name, Difficulty) else (type(instance), content_key(**kwargs))
         if key not in self._difficulty:
             self._difficulty[key] = instance(graph=self)
         return self._difficulty[key]

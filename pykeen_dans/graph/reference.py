@@ -20,9 +20,10 @@ import torch
 from pykeen.typing import FloatTensor, LongTensor, MappedTriples
 from torch.nn import functional
 
-from ..utils.randomness import one_thread
+from ..utils.frames import shows_progress
+from ..utils.randomness import one_thread, single_precision
 from ..utils.storage import cached_tensors, content_key
-from ..utils.validation import validate_at_least, validate_choice
+from ..utils.validation import validate_at_least, validate_choice, validate_flag, validate_mapping
 
 __all__ = [
     "REFERENCE_KINDS",
@@ -155,7 +156,9 @@ def _train(
 _alive: weakref.WeakValueDictionary[str, ReferenceEmbedding] = weakref.WeakValueDictionary()
 
 
-def _validate(*, kind: str, dim: int, num_epochs: int | None, seed: int) -> None:
+def _validate(*, kind: str, dim: int, num_epochs: int | None, seed: int, use_tqdm: bool | None) -> None:
+    if use_tqdm is not None:
+        validate_flag("use_tqdm", use_tqdm)
     validate_choice("kind", kind, REFERENCE_KINDS)
     validate_at_least("dim", dim, 1)
     validate_at_least("seed", seed, 0)
@@ -172,7 +175,7 @@ def reference_embedding(
     dim: int = 64,
     num_epochs: int | None = None,
     seed: int = 0,
-    use_tqdm: bool = True,
+    use_tqdm: bool | None = None,
 ) -> ReferenceEmbedding:
     """Train the reference embedding, or load it from disk.
 
@@ -189,19 +192,22 @@ def reference_embedding(
     :param num_epochs: the number of passes over the triples. By default it is chosen by the size of the graph, see
         :meth:`ReferencePlan.create`.
     :param seed: the seed, not negative
-    :param use_tqdm: whether to show a progress bar where it takes more than 2 seconds
+    :param use_tqdm: whether to show a progress bar where it takes more than 2 seconds, default: unless the training
+        under way shows none
 
     :returns: the embedding, on the CPU
 
     :raises ValueError: if an argument is invalid
     """
-    _validate(kind=kind, dim=dim, num_epochs=num_epochs, seed=seed)
+    _validate(kind=kind, dim=dim, num_epochs=num_epochs, seed=seed, use_tqdm=use_tqdm)
+    if use_tqdm is None:
+        use_tqdm = shows_progress()
     triples = mapped_triples.detach().cpu().long()
     plan = ReferencePlan.create(num_triples=triples.shape[0], num_entities=num_entities, num_epochs=num_epochs)
 
     def make(train: bool = True) -> dict[str, FloatTensor]:
         random = torch.Generator().manual_seed(seed)
-        with one_thread(), torch.inference_mode(False), torch.enable_grad():
+        with one_thread(), single_precision(), torch.inference_mode(False), torch.enable_grad():
             # entities first, then relations
             table = functional.normalize(torch.randn(num_entities + num_relations, dim, generator=random), dim=-1)
             if train:
@@ -236,7 +242,7 @@ def validate_reference_kwargs(kwargs: Mapping[str, Any] | None) -> dict[str, Any
 
     :raises ValueError: if there is no such option, or if its value is invalid
     """
-    kwargs = dict(kwargs or {})
+    kwargs = validate_mapping("reference_kwargs", kwargs)
     options = {
         name: parameter.default
         for name, parameter in inspect.signature(reference_embedding).parameters.items()
@@ -247,5 +253,5 @@ def validate_reference_kwargs(kwargs: Mapping[str, Any] | None) -> dict[str, Any
             f"reference_kwargs has {', '.join(unknown)}, which the reference embedding does not take; it takes "
             f"{', '.join(options)}."
         )
-    _validate(**{name: kwargs.get(name, options[name]) for name in ("kind", "dim", "num_epochs", "seed")})
+    _validate(**{name: kwargs.get(name, default) for name, default in options.items()})
     return kwargs

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from ..generators import DiffusionGenerator, generator_resolver
 from ..generators.diffusion_process import DiffusionProcess
 from ..space import EntitySpace
+from ..utils.validation import validate_flag, validate_sequence
 from .levels import SemanticLevel
 
 __all__ = [
@@ -57,8 +58,10 @@ class HierarchicalGenerator(DiffusionGenerator):
     ) -> None:
         """Initialise the generator."""
         # the processes that are made in the base class are those of the levels
-        self.levels = tuple(levels) or (SemanticLevel("structural"),)
-        self.shared = shared
+        self.levels = validate_sequence("levels", levels) or (SemanticLevel("structural"),)
+        if not all(isinstance(level, SemanticLevel) for level in self.levels):
+            raise ValueError(f"levels={levels!r} are not semantic levels; name them to the sampler 'dhns' instead.")
+        self.shared = validate_flag("shared", shared)
         self.sources = tuple(level.name for level in self.levels)
         defaults = {"mu": 0.0, "difficulty": "constant"}
         super().__init__(dim=dim, num_relations=num_relations, num_bands=num_bands, **{**defaults, **kwargs})

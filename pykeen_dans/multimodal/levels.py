@@ -61,7 +61,7 @@ class FeatureProjection:
 
         :returns: shape: (num_covered, dim) the predictions, for :attr:`members`
         """
-        members = target[self.members.to(target.device)].cpu()
+        members = target[self.members.to(target.device)].cpu().float()
         mean = members.mean(dim=0)
         centred, cholesky = self._factors
         return (centred @ torch.cholesky_solve(centred.T @ (members - mean), cholesky) + mean).to(target.device)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from class_resolver import HintOrType
 from pykeen.sampling import NegativeSampler
-from pykeen.sampling.filtering import Filterer
+from pykeen.sampling.filtering import Filterer, filterer_resolver
 from pykeen.typing import BoolTensor, LongTensor, MappedTriples, Target
 
 from ..engine.coupling import Coupling, alone_engine, take_over
@@ -28,11 +28,16 @@ from ..utils.frames import num_epochs_of_training, positives_seen_by_training, t
 from ..utils.processes import SharedCounts
 from ..utils.storage import content_key
 from ..utils.validation import (
+    lookup_by_name,
     make_by_name,
     validate_at_least,
     validate_device,
+    validate_flag,
     validate_keywords,
+    validate_mapping,
+    validate_sequence,
     validate_share,
+    validate_triples,
 )
 from .sides import sides_in_turn, validate_corruption_scheme
 
@@ -124,8 +129,13 @@ class GeneratedNegativeSampler(NegativeSampler):
         coupling: Coupling | None = None,
     ) -> None:
         """Initialise the sampler, and without a coupling fill its bank."""
-        if mapped_triples.shape[0] == 0:
-            raise ValueError("mapped_triples is empty: at least one training triple is needed to generate negatives.")
+        num_entities, num_relations = validate_triples(
+            mapped_triples, num_entities=num_entities, num_relations=num_relations
+        )
+        if num_negs_per_pos is not None:
+            num_negs_per_pos = validate_at_least("num_negs_per_pos", num_negs_per_pos, 1)
+        validate_flag("filtered", filtered)
+        lookup_by_name("filterer", filterer_resolver, filterer)
         super().__init__(
             mapped_triples=mapped_triples,
             num_entities=num_entities,
@@ -135,7 +145,6 @@ class GeneratedNegativeSampler(NegativeSampler):
             filterer=filterer,
             filterer_kwargs=filterer_kwargs,
         )
-        validate_at_least("num_negs_per_pos", self.num_negs_per_pos, 1)
         if self.num_entities < 2:
             raise ValueError(
                 f"num_entities={self.num_entities}: nothing can replace the only entity; at least 2 are needed."
@@ -152,7 +161,7 @@ class GeneratedNegativeSampler(NegativeSampler):
         self.seen.reset(positives_seen_by_training(self.num_triples))
         self._turns: tuple[LongTensor, BoolTensor] | None = None
         settings = EngineSettings(
-            targets=tuple(targets),
+            targets=validate_sequence("targets", targets),
             num_slots=num_slots,
             min_candidates=min_candidates,
             memory=memory,
@@ -189,6 +198,7 @@ class GeneratedNegativeSampler(NegativeSampler):
         """
         triples = self._training_triples(mapped_triples)
         cls = validate_keywords("generator", generator_resolver, generator, generator_kwargs, reserved=_OF_ENGINE)
+        generator_kwargs = validate_mapping("generator_kwargs", generator_kwargs)
         graph = Graph(
             mapped_triples=triples,
             num_entities=self.num_entities,
@@ -200,7 +210,7 @@ class GeneratedNegativeSampler(NegativeSampler):
             GenerationEngine,
             graph=graph,
             settings=settings,
-            make_generator=functools.partial(cls, num_relations=self.num_relations, **(generator_kwargs or {})),
+            make_generator=functools.partial(cls, num_relations=self.num_relations, **generator_kwargs),
         )
         if self.coupling is not None:
             return self.coupling.engine_for(make, curriculum=self.curriculum, share=self.share)
@@ -251,7 +261,8 @@ class GeneratedNegativeSampler(NegativeSampler):
         :returns: shape: (..., num_negs_per_pos, 3) the negatives, and shape: (n, k) which of the first k of each are
             generated, None where none is
         """
-        positives = positive_batch.reshape(-1, 3)
+        # the bank is in the memory of the CPU, whatever the device of those who ask
+        positives = positive_batch.reshape(-1, 3).cpu()
         head, relation, tail = positives.unbind(dim=-1)
         shape = (len(positives), self.num_negs_per_pos)
         turns, corrupts_head = self._sides_in_turn(shape)
@@ -268,7 +279,7 @@ class GeneratedNegativeSampler(NegativeSampler):
             generated = self._replace_from_bank(
                 replacement, original, turns, queries=self._queries(head, relation, tail)
             )
-        self.seen.add(len(positives))
+        self._see(len(positives))
         negatives = positives[:, None].repeat(1, self.num_negs_per_pos, 1)
         if len(self.sides) == 1:
             negatives[..., 0 if self.sides == (HEAD,) else 2] = replacement
@@ -276,7 +287,13 @@ class GeneratedNegativeSampler(NegativeSampler):
             # heads are where tails are not
             torch.where(corrupts_head, replacement, head[:, None], out=negatives[..., 0])
             torch.where(corrupts_head, tail[:, None], replacement, out=negatives[..., 2])
-        return negatives.view(*positive_batch.shape[:-1], self.num_negs_per_pos, 3), generated
+        shape = (*positive_batch.shape[:-1], self.num_negs_per_pos, 3)
+        return negatives.view(shape).to(positive_batch.device), generated
+
+    def _see(self, number: int) -> None:
+        """Note that positives of training were seen, by which the curriculum moves without a callback."""
+        if not _is_validation():
+            self.seen.add(number)
 
     def draw(self, positives: LongTensor, *, side: int, num_draws: int) -> LongTensor:
         """Draw generated ids of one side alone, for those who score them by other means than triples.
@@ -286,8 +303,9 @@ class GeneratedNegativeSampler(NegativeSampler):
             :data:`~pykeen_dans.graph.queries.TAIL`
         :param num_draws: the number of ids for each positive
 
-        :returns: shape: (n, num_draws) entity ids, -1 where there is none
+        :returns: shape: (n, num_draws) entity ids on the device of the positives, -1 where there is none
         """
+        device, positives = positives.device, positives.cpu()
         head, relation, tail = positives.unbind(dim=-1)
         queries = self.engine.index.find(tail if side == HEAD else head, relation, side)
         state = self.state
@@ -300,9 +318,10 @@ class GeneratedNegativeSampler(NegativeSampler):
         ).long()
         # a positive is seen once, however many of its sides are filled
         if side == self.sides[0]:
-            self.seen.add(len(positives))
-        self.engine.count(wanted=ids.numel(), fallback=int((ids < 0).sum()))
-        return ids
+            self._see(len(positives))
+        if not _is_validation():
+            self.engine.count(wanted=ids.numel(), fallback=int((ids < 0).sum()))
+        return ids.to(device)
 
     def _sides_in_turn(self, shape: tuple[int, int]) -> tuple[LongTensor, BoolTensor]:
         """Tell which side each negative replaces; neighbours differ.
@@ -354,8 +373,14 @@ class GeneratedNegativeSampler(NegativeSampler):
             num_wanted -= size - int(chosen.sum())
         generated = replacement[:, :num_draws]
         torch.where(usable, ids.long(), generated, out=generated)
-        engine.count(wanted=num_wanted, fallback=num_wanted - int(usable.sum()))
+        if not _is_validation():
+            engine.count(wanted=num_wanted, fallback=num_wanted - int(usable.sum()))
         return usable
+
+
+def _is_validation() -> bool:
+    """Tell whether batches are for the loss on validation triples, which PyKEEN computes in inference mode."""
+    return torch.is_inference_mode_enabled()
 
 
 def _validate_random_state(random_state: int | None) -> int:

@@ -26,7 +26,13 @@ from ..multimodal import published as _published  # noqa: F401  # registers its 
 from ..multimodal.generator import HierarchicalGenerator
 from ..multimodal.levels import FeatureProjection, SemanticLevel
 from ..utils.logs import info_once
-from ..utils.validation import lookup_by_name, validate_choice
+from ..utils.validation import (
+    lookup_by_name,
+    validate_choice,
+    validate_mapping,
+    validate_sequence,
+    validate_triples,
+)
 from .base import GeneratedNegativeSampler
 
 __all__ = [
@@ -57,10 +63,9 @@ def make_levels(modalities: Sequence[Modality], wanted: Sequence[str] | None) ->
         # a stable sort leaves further modalities in the order in which they were given
         rank = {name: position for position, name in enumerate(_ORDER)}
         wanted = [*sorted(available, key=lambda name: rank.get(name, len(_ORDER))), STRUCTURAL]
-    if isinstance(wanted, str) or not wanted or len(set(wanted)) < len(wanted):
+    wanted = [validate_choice("levels", name, [*available, STRUCTURAL]) for name in validate_sequence("levels", wanted)]
+    if not wanted or len(set(wanted)) < len(wanted):
         raise ValueError(f"levels={wanted!r} must list at least one level, and none of them twice.")
-    for name in wanted:
-        validate_choice("levels", name, [*available, STRUCTURAL])
     return tuple(
         SemanticLevel(
             name,
@@ -108,10 +113,12 @@ class HierarchicalNegativeSampler(GeneratedNegativeSampler):
         **kwargs: Any,
     ) -> None:
         """Initialise the sampler."""
-        num_entities = kwargs.get("num_entities")
-        if num_entities is None and len(mapped_triples):
+        num_entities, _ = validate_triples(
+            mapped_triples, num_entities=kwargs.get("num_entities"), num_relations=kwargs.get("num_relations")
+        )
+        if num_entities is None:
             num_entities = int(mapped_triples[:, [0, 2]].max()) + 1
-        loaded = modalities_in_use(modalities, num_entities=num_entities or 0)
+        loaded = modalities_in_use(modalities, num_entities=num_entities)
         if not loaded:
             info_once(
                 logger,
@@ -121,6 +128,8 @@ class HierarchicalNegativeSampler(GeneratedNegativeSampler):
         options = {"generator": "hierarchical", **kwargs}
         chosen = make_levels(loaded, levels)
         if issubclass(lookup_by_name("generator", generator_resolver, options["generator"]), HierarchicalGenerator):
-            options["generator_kwargs"] = {**(kwargs.get("generator_kwargs") or {}), "levels": chosen}
-        options["curriculum_kwargs"] = {"margins": _MARGINS, **(kwargs.get("curriculum_kwargs") or {})}
+            given = validate_mapping("generator_kwargs", kwargs.get("generator_kwargs"))
+            options["generator_kwargs"] = {**given, "levels": chosen}
+        given = validate_mapping("curriculum_kwargs", kwargs.get("curriculum_kwargs"))
+        options["curriculum_kwargs"] = {"margins": _MARGINS, **given}
         super().__init__(mapped_triples=mapped_triples, **options)

@@ -86,9 +86,9 @@ class ExactFilterer(Filterer):
     def contains(self, batch: MappedTriples) -> BoolTensor:  # noqa: D102
         if not len(self.keys):
             return torch.zeros(batch.shape[:-1], dtype=torch.bool, device=batch.device)
-        batch = batch.to(dtype=torch.long)
+        device, batch = batch.device, batch.to(device=self.keys.device, dtype=torch.long)
         # An id beyond the known ones (an entity or relation that training lacks) would take the key of another triple.
         known = ((batch >= 0) & (batch < self.limits)).all(dim=-1)
         keys = self._pack(batch)
         index = torch.searchsorted(self.keys, keys).clamp_(max=len(self.keys) - 1)
-        return (self.keys[index] == keys) & known
+        return ((self.keys[index] == keys) & known).to(device)

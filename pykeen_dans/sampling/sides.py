@@ -8,6 +8,7 @@ import torch
 from pykeen.typing import LABEL_HEAD, LABEL_TAIL, LongTensor, Target
 
 from ..graph import HEAD, TAIL
+from ..utils.validation import validate_sequence
 
 __all__ = [
     "sides_in_turn",
@@ -39,8 +40,8 @@ def validate_corruption_scheme(scheme: Collection[Target] | None) -> tuple[int, 
     """
     if scheme is None:
         return (HEAD, TAIL)
-    names = (scheme,) if isinstance(scheme, str) else tuple(scheme) if isinstance(scheme, Collection) else ()
-    if not names or any(target not in _SIDES for target in names) or len(set(names)) < len(names):
+    names = (scheme,) if isinstance(scheme, str) else validate_sequence("corruption_scheme", scheme)
+    if not names or any(target not in tuple(_SIDES) or names.count(target) > 1 for target in names):
         raise ValueError(
             f"corruption_scheme={scheme!r} must name 'head', 'tail', or both, once each; relations are not generated."
         )

@@ -23,6 +23,7 @@ from pykeen.nn.modules import ClampedInteraction, Interaction, MonotonicAffineTr
 from pykeen.typing import LABEL_HEAD, LABEL_TAIL, FloatTensor, InductiveMode, LongTensor, MappedTriples, Target
 from pykeen.utils import get_batchnorm_modules
 
+from ..utils.models import keeping_statistics
 from ..utils.validation import validate_at_least, validate_choice
 from .bilinear import BILINEAR_FORMS
 from .distance import DISTANCE_FORMS
@@ -155,12 +156,15 @@ def _score_by_form(
     form = query_form(model.interaction, side)
     query = form.query(representations.kept(side), representations.relation)
     shared, own = representations.shared(side), representations.own(side)
-    return CandidateScores(
+    scores = CandidateScores(
         positive=_score_targets(form, query, representations, side),
         shared=form.score_slices(query, shared, slice_size) if slice_size else form.score_shared(query, shared),
         own=None if own is None else form.score_own(query, own),
-        vectors=None if vectors is None else form.score_own(query, vectors),
     )
+    if vectors is None:
+        return scores
+    with keeping_statistics(model):
+        return scores._replace(vectors=form.score_own(query, vectors))
 
 
 def _score_targets(form: QueryForm, query: Any, representations: TripleRepresentations, side: Target) -> FloatTensor:

@@ -103,7 +103,7 @@ class EntitySpace:
 
         :returns: the space
 
-        :raises NonFiniteSpaceError: if a value is NaN or infinite
+        :raises NonFiniteSpaceError: if a value is NaN or infinite, or so large that standardising it gives such values
         """
         # nothing that is done in a space reaches the model
         entities = entities.detach()
@@ -139,8 +139,15 @@ class EntitySpace:
             index = torch.arange(sample.shape[0], device=flat.device) % relations.shape[0]
             combined = real_view(combination(sample, relations[index]))
             scale = combined.pow(2).mean().sqrt().clamp(min=_MINIMUM_DEVIATION)
+        vectors = (flat - mean) / deviation
+        # squares and products overflow long before the vectors themselves do
+        if not all(bool(torch.isfinite(x).all()) for x in (mean, deviation, scale, vectors)):
+            raise NonFiniteSpaceError(
+                f"entities: the vectors are so large (up to {flat.abs().max().item():.1e}) that their spread "
+                f"overflows; lower the learning rate or clip gradients."
+            )
         return cls(
-            vectors=(flat - mean) / deviation,
+            vectors=vectors,
             mean=mean,
             deviation=deviation,
             raw_entities=entities,
@@ -255,7 +262,7 @@ class EntitySpace:
         raw = latent * self.deviation + self.mean
         shape = self.raw_entities.shape[1:]
         if torch.is_complex(self.raw_entities):
-            return torch.view_as_complex(raw.reshape(*latent.shape[:-1], *shape, 2).contiguous())
+            raw = torch.view_as_complex(raw.reshape(*latent.shape[:-1], *shape, 2).contiguous())
         return raw.reshape(*latent.shape[:-1], *shape).to(self.raw_entities.dtype)
 
 

@@ -16,14 +16,14 @@ from typing import Any
 
 from pykeen.sampling import negative_sampler_resolver
 from pykeen.training import SLCWATrainingLoop, TrainingLoop
-from pykeen.training.callbacks import TrainingCallback
+from pykeen.training.callbacks import MultiTrainingCallback, TrainingCallback
 
 from ..engine.coupling import Coupling
 from ..engine.engine import GenerationEngine
 from ..engine.settings import UpdateBudget
 from ..sampling.base import GeneratedNegativeSampler
 from ..space import EntitySpace, NonFiniteSpaceError, UnsupportedModelError, live_space
-from ..utils.frames import is_continued, num_epochs_of_training
+from ..utils.frames import innermost_local, is_continued, num_epochs_of_training
 from ..utils.validation import validate_at_least, validate_flag, validate_non_negative, validate_share
 from .resuming import coupling_in_use, keep_with, take_saved
 from .vector_loss import VectorLoss
@@ -98,7 +98,7 @@ class CurriculumTrainingCallback(TrainingCallback):
         vector_loss = VectorLoss(
             weight=vector_weight, num_vectors=num_vectors, kinds=vector_kinds, band_margins=band_margins
         )
-        self.vector_loss = vector_loss if vector_weight > 0 else None
+        self.vector_loss = vector_loss if vector_loss.weight > 0 else None
         self._warned: set[str] = set()
         self._reset()
 
@@ -119,6 +119,7 @@ class CurriculumTrainingCallback(TrainingCallback):
     def register_training_loop(self, training_loop: TrainingLoop[Any]) -> None:  # noqa: D102
         super().register_training_loop(training_loop)
         self._reset()
+        self._warn_of_options()
         if not isinstance(training_loop, SLCWATrainingLoop):
             raise ValueError(
                 f"training_loop={type(training_loop).__name__} draws no negatives, so there is nothing for the "
@@ -143,6 +144,24 @@ class CurriculumTrainingCallback(TrainingCallback):
         coupling = Coupling(progress=progress, saved=saved, device=training_loop.device, begin=begin)
         self.coupling = _couple(training_loop, coupling)
 
+    def _warn_of_options(self) -> None:
+        """Say what cannot work, now that there is a training.
+
+        :raises ValueError: if the training has several of this callback
+        """
+        others = innermost_local("callback", MultiTrainingCallback, functions=[(None, "_train")])
+        if others is not None and sum(isinstance(other, type(self)) for other in others.callbacks) > 1:
+            raise ValueError(
+                "callbacks has the curriculum callback more than once, but there is one sampler to be coupled; leave "
+                "all but one out."
+            )
+        counted = self.reproducible or self.fit_steps is not None or self.refresh_queries is not None
+        if self.refresh_budget == 0 and not counted:
+            logger.warning(
+                "refresh_budget=0 leaves no time to generate anything, so that all negatives are uniform; choose more, "
+                "e.g. 0.2, or tell the amount of work by fit_steps and refresh_queries."
+            )
+
     # docstr-coverage: inherited
     def pre_batch(self, **kwargs: Any) -> None:  # noqa: D102
         self._batch_done = False
@@ -162,7 +181,12 @@ class CurriculumTrainingCallback(TrainingCallback):
         assert state is not None and self.vector_loss.supports(self.model)
         self._vector_losses.append(
             self.vector_loss.add_gradient(
-                model=self.model, loss=self.loss, engine=self._engine, positives=batch["positives"], state=state
+                model=self.model,
+                loss=self.loss,
+                engine=self._engine,
+                positives=batch["positives"],
+                state=state,
+                weights=batch.get("pos_weights"),
             )
         )
 

@@ -7,13 +7,14 @@ that they do change the target; how much they count is an option.
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from class_resolver import HintOrType
-from pykeen.sampling import NegativeSampler, negative_sampler_resolver
+from pykeen.sampling import BasicNegativeSampler, NegativeSampler, negative_sampler_resolver
 from pykeen.training import SLCWATrainingLoop
 from pykeen.typing import LABEL_HEAD, FloatTensor, LongTensor, MappedTriples, Target
 from torch import Tensor
@@ -30,8 +31,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GeneratedCandidates",
+    "check_sampler",
     "is_generated",
 ]
+
+logger = logging.getLogger(__name__)
 
 
 #: The number of positives whose queries are counted for a proposal
@@ -115,8 +119,7 @@ class GeneratedCandidates:
         """
         if self.num_own == 0 or not self.sampler.engine.generates:
             return None
-        ids = self.sampler.draw(positives.cpu(), side=_side(side), num_draws=self.num_own)
-        return OwnCandidates(ids.to(positives.device))
+        return OwnCandidates(self.sampler.draw(positives, side=_side(side), num_draws=self.num_own))
 
     def feed(self, proposal: Proposal, side: Target) -> None:
         """Let a proposal follow the bank, if it is one that does.
@@ -138,14 +141,18 @@ class GeneratedCandidates:
             nothing is generated (yet)
         """
         engine = self.sampler.engine
-        if self.num_vectors == 0 or self.vector_weight == 0 or not engine.generates or engine.generator is None:
+        # a collapsed generator is trusted less
+        weight = self.vector_weight * engine.trust
+        if self.num_vectors == 0 or weight == 0 or not engine.generates or engine.generator is None:
             return None
         rows = engine.index.find(*_query(positives.cpu(), _side(side)))
         found = engine.generate(rows.clamp(min=0)).flatten(1, 2)
         chosen = found[:, torch.randperm(found.shape[1])[: self.num_vectors]]
-        log_weight = math.log(self.vector_weight / chosen.shape[1])
-        log_weights = torch.where(rows < 0, -math.inf, log_weight)[:, None]
-        return chosen.to(positives.device), log_weights.to(positives.device)
+        log_weight = math.log(weight / chosen.shape[1])
+        # vectors that are no numbers would make the gradients such, however little they weigh
+        usable = (rows >= 0) & torch.isfinite(chosen).flatten(start_dim=1).all(dim=1).to(rows.device)
+        log_weights = torch.where(usable, log_weight, -math.inf)[:, None].to(positives.device)
+        return chosen.masked_fill(~torch.isfinite(chosen), 0).to(positives.device), log_weights
 
 
 def _side(side: Target) -> int:
@@ -198,3 +205,37 @@ def _make_sampler(
             f"that the training loop replaces; leave it out, or choose other sides of the loop."
         )
     return made
+
+
+def check_sampler(loop: SharedNegativesTrainingLoop, proposals: Iterable[Proposal]) -> None:
+    """Say that a sampler was asked for in vain.
+
+    :param loop: the training loop
+    :param proposals: what it draws from
+
+    :raises ValueError: if candidates were asked for that no sampler generates
+    """
+    if is_generated(loop.negative_sampler):
+        return
+    if loop.num_own or loop.num_vectors:
+        raise ValueError(
+            f"num_own={loop.num_own} and num_vectors={loop.num_vectors} need a sampler that generates negatives; "
+            f"use e.g. negative_sampler='dans_kgc', or leave them out."
+        )
+    if any(isinstance(proposal, BankProposal) for proposal in proposals):
+        raise ValueError(
+            "proposal='bank' needs a sampler that generates negatives; use e.g. negative_sampler='dans_kgc', or "
+            "proposal='frequency'."
+        )
+    is_basic = loop.negative_sampler is None or (
+        negative_sampler_resolver.lookup(loop.negative_sampler) is BasicNegativeSampler
+    )
+    if not is_basic or loop.negative_sampler_kwargs:
+        logger.warning(
+            "negative_sampler=%r with negative_sampler_kwargs=%r has no effect in %s, which draws num_shared=%d "
+            "negatives for each batch by itloop.",
+            loop.negative_sampler,
+            loop.negative_sampler_kwargs,
+            type(loop).__name__,
+            loop.num_shared,
+        )

@@ -114,10 +114,13 @@ class CurriculumTrainingLoop(ResumableTrainingLoop):
     :raises ValueError: if an argument is invalid
     """
 
+    #: The sampler where none is asked for
+    sampler_cls: ClassVar[type[GeneratedNegativeSampler]] = DiffusionAdaptiveNegativeSampler
+
     def __init__(self, *, eta: float | None = None, adapt_margin: bool = False, **kwargs: Any) -> None:
         """Initialise the training loop."""
         if kwargs.get("negative_sampler") is None:
-            kwargs["negative_sampler"] = DiffusionAdaptiveNegativeSampler
+            kwargs["negative_sampler"] = self.sampler_cls
         super().__init__(**kwargs)
         self.eta = None if eta is None else validate_share("eta", eta)
         self.adapt_margin = validate_flag("adapt_margin", adapt_margin)
@@ -132,6 +135,10 @@ class CurriculumTrainingLoop(ResumableTrainingLoop):
     def _train(self, *args: Any, **kwargs: Any) -> list[float] | None:
         """Train the model, with the curriculum callback beside those that were asked for."""
         return super()._train(*args, **_with_curriculum(kwargs))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave behind what a training makes for itself, so that results on disk stay small."""
+        return {**vars(self), "sampler_in_use": None}
 
     # docstr-coverage: inherited
     def _create_training_data_loader(self, *args: Any, **kwargs: Any) -> DataLoader[SLCWABatch]:

@@ -14,7 +14,7 @@ from pykeen.utils import split_workload
 from ..scoring.proposals import Pool
 from ..scoring.representations import SIDES
 from ..scoring.strata import OwnCandidates
-from ..utils.validation import validate_choice
+from ..utils.validation import validate_choice, validate_sequence
 
 __all__ = [
     "PositiveBatch",
@@ -96,8 +96,9 @@ class SharedBatch:
 
 def validate_sides(sides: Sequence[Target]) -> tuple[Target, ...]:
     """Check the sides to replace."""
-    if not sides or isinstance(sides, str) or len(set(sides)) < len(sides):
+    chosen = () if isinstance(sides, str) else validate_sequence("sides", sides)
+    if not chosen or any(chosen.count(side) > 1 for side in chosen):
         raise ValueError(f"sides={sides!r} is not a list of different sides; choose e.g. ['head', 'tail'], or None.")
-    for side in sides:
+    for side in chosen:
         validate_choice("sides", side, SIDES)
-    return tuple(sides)
+    return chosen

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from class_resolver import HintOrType, OptionalKwargs
 from pykeen.losses import CrossEntropyLoss, loss_resolver
-from pykeen.sampling import BasicNegativeSampler, negative_sampler_resolver
+from pykeen.sampling import NegativeSampler
 from pykeen.triples import CoreTriplesFactory
 from pykeen.triples.instances import SLCWABatch
 from pykeen.typing import LABEL_TAIL, FloatTensor, MappedTriples, Target
@@ -24,14 +24,23 @@ from ..scoring.corrections import (
     is_correctable,
     join_candidates,
 )
-from ..scoring.proposals import BankProposal, Proposal, proposal_resolver
+from ..scoring.proposals import Proposal, proposal_resolver
 from ..scoring.query_forms import CandidateScores, form_names, score_candidates
 from ..scoring.representations import SIDES, Candidates
 from ..scoring.strata import OwnCandidates, weigh_candidates
 from ..scoring.subsampling import SUBSAMPLINGS, Subsampling, query_weights
 from ..utils.frames import triples_factory_in_use
-from ..utils.validation import make_by_name, validate_at_least, validate_between, validate_choice, validate_non_negative
-from .generated import GeneratedCandidates, is_generated
+from ..utils.validation import (
+    make_by_name,
+    validate_at_least,
+    validate_between,
+    validate_choice,
+    validate_flag,
+    validate_mapping,
+    validate_non_negative,
+    validate_positive,
+)
+from .generated import GeneratedCandidates, check_sampler
 from .positives import PositiveInstances, SharedBatch, SubGraphPositiveInstances, validate_sides
 from .resuming import ResumableTrainingLoop
 
@@ -81,6 +90,8 @@ class SharedNegativesTrainingLoop(ResumableTrainingLoop):
     """
 
     supports_slicing: ClassVar[bool] = True
+    #: The sampler where none is asked for, None for none
+    sampler_cls: ClassVar[type[NegativeSampler] | None] = None
 
     def __init__(
         self,
@@ -103,12 +114,12 @@ class SharedNegativesTrainingLoop(ResumableTrainingLoop):
         self.num_shared = validate_at_least("num_shared", num_shared, 1)
         self.proposal = proposal
         self.proposal_kwargs = proposal_kwargs
-        self.replacement = replacement
+        self.replacement = validate_flag("replacement", replacement)
         self.sides = None if sides is None else validate_sides(sides)
         validate_choice("subsampling", subsampling, SUBSAMPLINGS)
         self.subsampling = subsampling
         self.subsampling_power = validate_between("subsampling_power", subsampling_power, 0, 10)
-        self.negatives_weight = negatives_weight
+        self.negatives_weight = validate_positive("negatives_weight", negatives_weight)
         self.num_own = validate_at_least("num_own", num_own, 0)
         self.num_vectors = validate_at_least("num_vectors", num_vectors, 0)
         self.vector_weight = validate_non_negative("vector_weight", vector_weight)
@@ -121,7 +132,7 @@ class SharedNegativesTrainingLoop(ResumableTrainingLoop):
         self._effective: dict[Target, float] = {}
         # made anew for the triples of the training, too; here they show whether they can be made
         self._proposals = self._make_proposals(kwargs["triples_factory"])
-        self._warn_of_sampler()
+        check_sampler(self, self._proposals.values())
 
     def _replace_default_loss(self) -> None:
         """Use cross entropy where nobody has chosen a loss, and the default can not be corrected.
@@ -139,32 +150,9 @@ class SharedNegativesTrainingLoop(ResumableTrainingLoop):
             )
             self.model.loss = CrossEntropyLoss(reduction=self.loss.reduction)
 
-    def _warn_of_sampler(self) -> None:
-        """Say that a sampler was asked for in vain."""
-        if is_generated(self.negative_sampler):
-            return
-        if self.num_own or self.num_vectors:
-            raise ValueError(
-                f"num_own={self.num_own} and num_vectors={self.num_vectors} need a sampler that generates negatives; "
-                f"use e.g. negative_sampler='dans_kgc', or leave them out."
-            )
-        if any(isinstance(proposal, BankProposal) for proposal in self._proposals.values()):
-            raise ValueError(
-                "proposal='bank' needs a sampler that generates negatives; use e.g. negative_sampler='dans_kgc', or "
-                "proposal='frequency'."
-            )
-        is_basic = self.negative_sampler is None or (
-            negative_sampler_resolver.lookup(self.negative_sampler) is BasicNegativeSampler
-        )
-        if not is_basic or self.negative_sampler_kwargs:
-            logger.warning(
-                "negative_sampler=%r with negative_sampler_kwargs=%r has no effect in %s, which draws num_shared=%d "
-                "negatives for each batch by itself.",
-                self.negative_sampler,
-                self.negative_sampler_kwargs,
-                type(self).__name__,
-                self.num_shared,
-            )
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave behind what a training makes for itself, so that results on disk stay small."""
+        return {**vars(self), "_generated": None, "_batch": None}
 
     def own_candidates(self, positives: MappedTriples, side: Target) -> OwnCandidates | None:
         """Choose candidates of each query, beside those that all queries share.
@@ -208,7 +196,7 @@ class SharedNegativesTrainingLoop(ResumableTrainingLoop):
             power=self.subsampling_power,
         )
         # a validation loss has a loader of its own, and the candidates of the training
-        if triples_factory_in_use() in (None, triples_factory):
+        if not torch.is_inference_mode_enabled() and triples_factory_in_use() in (None, triples_factory):
             self._proposals = self._make_proposals(triples_factory)
             self._generated = GeneratedCandidates.create(
                 self, instances.mapped_triples, num_relations=triples_factory.num_relations, proposals=self._proposals
@@ -236,7 +224,8 @@ class SharedNegativesTrainingLoop(ResumableTrainingLoop):
         """Make the proposal of each side for some training triples."""
         mapped_triples = triples_factory._add_inverse_triples_if_necessary(triples_factory.mapped_triples)
         num_entities = self.model._get_entity_len(mode=self.mode)
-        kwargs = {"replacement": self.replacement, **(self.proposal_kwargs or {}), "num_entities": num_entities}
+        given = validate_mapping("proposal_kwargs", self.proposal_kwargs)
+        kwargs = {"replacement": self.replacement, **given, "num_entities": num_entities}
         return {
             side: make_by_name(
                 "proposal",

@@ -24,8 +24,14 @@ from ..engine.engine import GenerationEngine
 from ..graph import HEAD, TAIL
 from ..space.combination import RotationCombination, TranslationCombination, combination_for
 from ..utils.logs import warn_once
-from ..utils.models import forget_cached_vectors, representations_of
-from ..utils.validation import validate_at_least, validate_choice, validate_flag, validate_non_negative
+from ..utils.models import forget_cached_vectors, keeping_statistics, representations_of
+from ..utils.validation import (
+    validate_at_least,
+    validate_choice,
+    validate_flag,
+    validate_non_negative,
+    validate_sequence,
+)
 
 if TYPE_CHECKING:
     from pykeen.losses import Loss
@@ -69,9 +75,9 @@ class VectorLoss:
         """Initialise the loss."""
         self.weight = validate_non_negative("vector_weight", weight)
         self.num_vectors = validate_at_least("num_vectors", num_vectors, 1)
-        if not kinds or isinstance(kinds, str):
+        if isinstance(kinds, str) or not (listed := validate_sequence("vector_kinds", kinds)):
             raise ValueError(f"vector_kinds={kinds!r} must list one or more of {', '.join(_KINDS)}.")
-        self.kinds = tuple(validate_choice("vector_kinds", kind, _KINDS) for kind in kinds)
+        self.kinds = tuple(validate_choice("vector_kinds", kind, _KINDS) for kind in listed)
         self.band_margins = validate_flag("band_margins", band_margins)
 
     def supports(self, model: Model) -> TypeGuard[ERModel[Any, Any, Any]]:
@@ -102,17 +108,22 @@ class VectorLoss:
         engine: GenerationEngine,
         positives: LongTensor,
         state: CurriculumState,
+        weights: FloatTensor | None = None,
     ) -> float:
-        """Add the gradient of this loss to that of the model's parameters.
+        """Add the gradient of this loss to that of the model's parameters, unless it is not finite.
 
         :param model: the model under training
         :param loss: its loss, for the margin
         :param engine: the engine, in the space of the model
         :param positives: shape: (n, 3) positive triples
         :param state: what the curriculum asks for
+        :param weights: shape: (n,) the weights of the positives, default: all the same
 
         :returns: the value of the loss
         """
+        if engine.trust == 0:
+            # a diverged generator has nothing to say
+            return 0.0
         # losses without a margin, as PyKEEN's softplus loss, tell a margin of 0
         margin = getattr(loss, "margin", None) or (0.0 if self.band_margins else 1.0)
         bands = torch.multinomial(torch.tensor(state.band_weights), self.num_vectors, replacement=True)
@@ -134,21 +145,33 @@ class VectorLoss:
                 side: _take(engine, of_side[known], bands[chosen]).to(model.device)
                 for side, of_side in zip(_KINDS[kind], rows, strict=True)
             }
-            positive, negative = _scores(model, positives[known].to(model.device), vectors)
-            error = self._error(positive, negative, margin=margin, margins=margins[chosen].to(negative.device))
+            with keeping_statistics(model):
+                positive, negative = _scores(model, positives[known].to(model.device), vectors)
+            error = self._error(
+                positive,
+                negative,
+                margin=margin,
+                margins=margins[chosen].to(negative.device),
+                weights=None if weights is None else weights.view(-1)[known],
+            )
             # a collapsed generator is trusted less, as in the share of what is read from the bank
             error = self.weight * engine.trust * chosen.float().mean().item() * error
-            if not bool(torch.isfinite(error)):
+            if _add_gradient(model, error):
+                total += error.item()
+            else:
                 warn_once(logger, "The loss of generated vectors is not finite; it is left out while this is so.")
-                continue
-            error.backward()
-            total += error.item()
         # the batch's own loss has the regularisation already
         model.collect_regularization_term()
         return total
 
     def _error(
-        self, positive: FloatTensor, negative: FloatTensor, *, margin: float, margins: FloatTensor
+        self,
+        positive: FloatTensor,
+        negative: FloatTensor,
+        *,
+        margin: float,
+        margins: FloatTensor,
+        weights: FloatTensor | None = None,
     ) -> FloatTensor:
         """Compare scores.
 
@@ -157,13 +180,29 @@ class VectorLoss:
         :param margin: the margin of the loss
         :param margins: shape: (k,) the margin of each negative
 
+        :param weights: shape: (n,) the weight of each positive, default: 1
+
         :returns: shape: () the mean error
         """
         if self.band_margins:
-            return -0.5 * (
-                functional.logsigmoid(margin + positive).mean() + functional.logsigmoid(-(margins + negative)).mean()
-            )
-        return functional.relu(margins - positive + negative).mean()
+            errors = -0.5 * (functional.logsigmoid(margin + positive) + functional.logsigmoid(-(margins + negative)))
+        else:
+            errors = functional.relu(margins - positive + negative)
+        return errors.mean() if weights is None else (errors * weights.to(errors)[:, None]).mean()
+
+
+def _add_gradient(model: ERModel[Any, Any, Any], error: FloatTensor) -> bool:
+    """Add the gradient of an error to that of a model, if both are finite; tell whether they were."""
+    if not bool(torch.isfinite(error)):
+        return False
+    parameters = list(model.get_grad_params())
+    gradients = torch.autograd.grad(error, parameters, allow_unused=True)
+    if not all(gradient is None or bool(torch.isfinite(gradient).all()) for gradient in gradients):
+        return False
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is not None:
+            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+    return True
 
 
 def _take(engine: GenerationEngine, rows: LongTensor, bands: LongTensor) -> Tensor:

@@ -21,6 +21,7 @@ __all__ = [
     "is_continued",
     "num_epochs_of_training",
     "positives_seen_by_training",
+    "shows_progress",
     "training_triples",
     "triples_factory_in_use",
     "within_training",
@@ -141,3 +142,13 @@ def positives_seen_by_training(num_triples: int) -> int:
         num_triples -= num_triples % batch_size
     seen: int = loop._epoch * num_triples
     return seen
+
+
+def shows_progress() -> bool:
+    """Tell whether the training under way shows progress bars, as it does unless it was told ``use_tqdm=False``.
+
+    :returns: whether it does, which is so outside of a training, too
+    """
+    # PyKEEN's searches for sizes are trainings within the training, and are not told
+    shown = innermost_local("use_tqdm", bool, functions=[("pykeen.training.training_loop", "train")])
+    return shown is not False

@@ -12,6 +12,7 @@ from pykeen.typing import LongTensor
 __all__ = [
     "evaluating",
     "forget_cached_vectors",
+    "keeping_statistics",
     "representations_of",
 ]
 
@@ -52,6 +53,28 @@ def evaluating(model: Model) -> Iterator[None]:
         model.train(training)
         # vectors without gradients would cut the encoder off from the next training step
         forget_cached_vectors(model)
+
+
+@contextlib.contextmanager
+def keeping_statistics(model: Model) -> Iterator[None]:
+    """Let batch normalisation leave its running statistics as they are, by which it evaluates: these are of entities.
+
+    :param model: the model
+
+    :yields: nothing
+    """
+    from pykeen.utils import get_batchnorm_modules
+
+    kept = [(module, dict(module.named_buffers(recurse=False))) for module in get_batchnorm_modules(model)]
+    for module, buffers in kept:
+        for name, buffer in buffers.items():
+            setattr(module, name, buffer.clone())
+    try:
+        yield
+    finally:
+        for module, buffers in kept:
+            for name, buffer in buffers.items():
+                setattr(module, name, buffer)
 
 
 def representations_of(model: ERModel[Any, Any, Any], triples: LongTensor) -> tuple[Any, Any, Any]:

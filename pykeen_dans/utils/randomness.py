@@ -9,6 +9,7 @@ import torch
 
 __all__ = [
     "one_thread",
+    "single_precision",
     "reproducible",
 ]
 
@@ -28,6 +29,25 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(num_threads)
+
+
+@contextlib.contextmanager
+def single_precision() -> Iterator[None]:
+    """Let torch make numbers of single precision for a while, which is what everything is generated in.
+
+    Nothing is done where that is so anyway. Otherwise it holds for all threads.
+
+    :yields: nothing
+    """
+    dtype = torch.get_default_dtype()
+    if dtype == torch.float32:
+        yield
+        return
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(dtype)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import inspect
 import itertools
 import math
 import numbers
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -27,9 +27,13 @@ __all__ = [
     "validate_finite",
     "validate_flag",
     "validate_keywords",
+    "validate_mapping",
     "validate_non_negative",
+    "validate_numbers",
     "validate_positive",
+    "validate_sequence",
     "validate_share",
+    "validate_triples",
 ]
 
 X = TypeVar("X")
@@ -37,6 +41,13 @@ Number = TypeVar("Number", int, float)
 
 #: Of more names than that, an error tells the nearest
 _MANY = 12
+#: The largest whole number that a tensor can hold
+_MAX_INT = 2**63 - 1
+
+
+def _plain(value: Any) -> Any:
+    """Turn a scalar of numpy into that of Python, which JSON can express; anything else stays as it is."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def validate_finite(name: str, value: Number) -> Number:
@@ -49,10 +60,10 @@ def validate_finite(name: str, value: Number) -> Number:
 
     :raises ValueError: if it is not
     """
-    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+    number: Number = _plain(value)
+    if isinstance(number, bool) or not isinstance(number, int | float) or not abs(number) < math.inf:
         raise ValueError(f"{name}={value!r} is not a finite number; pass one.")
-    # numbers of numpy would not be expressible as JSON
-    return value.item() if isinstance(value, np.generic) else value
+    return number
 
 
 def validate_between(name: str, value: Number, low: float, high: float) -> Number:
@@ -131,6 +142,8 @@ def validate_at_least(name: str, value: int, low: int) -> int:
     """
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral) or value < low:
         raise ValueError(f"{name}={value!r} is not a whole number of at least {low}; choose {low} or more.")
+    if value > _MAX_INT:
+        raise ValueError(f"{name}={value!r} is more than 64 bits hold; choose a smaller number.")
     return int(value)
 
 
@@ -160,7 +173,7 @@ def validate_choice(name: str, value: str, choices: Collection[str]) -> str:
 
     :raises ValueError: if it is not
     """
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise unknown_name(name, value, choices)
     return value
 
@@ -183,6 +196,80 @@ def unknown_name(name: str, value: object, choices: Collection[str]) -> ValueErr
     return ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(sorted(choices))}{hint}.")
 
 
+def validate_sequence(name: str, value: Iterable[Any]) -> tuple[Any, ...]:
+    """Check that a value lists something, and is not a single text.
+
+    :param name: the argument's name
+    :param value: its value
+
+    :returns: what it lists, with scalars of numpy as those of Python
+    """
+    no_list = isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable)
+    # tensors and arrays of no dimension can not be iterated over, although they look like it
+    if no_list or getattr(value, "ndim", 1) == 0:
+        raise ValueError(f"{name}={value!r} is no list; give one, even of a single entry.")
+    return tuple(map(_plain, value))
+
+
+def validate_numbers(name: str, value: Iterable[float]) -> tuple[float, ...]:
+    """Check that a value lists finite numbers.
+
+    :param name: the argument's name
+    :param value: its value
+
+    :returns: the numbers
+    """
+    return tuple(float(validate_finite(name, number)) for number in validate_sequence(name, value))
+
+
+def validate_mapping(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Check that a value is a mapping from names, as keyword arguments are.
+
+    :param name: the argument's name
+    :param value: its value, None for an empty mapping
+
+    :returns: the mapping, with scalars of numpy as those of Python
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise ValueError(f"{name}={value!r} is no mapping from names to values; give e.g. a dict, or leave it out.")
+    return {key: _plain(each) for key, each in value.items()}
+
+
+def validate_triples(
+    mapped_triples: Any, *, num_entities: int | None, num_relations: int | None
+) -> tuple[int | None, int | None]:
+    """Check that triples are a tensor of ids, and that they fit the numbers of entities and relations.
+
+    :param mapped_triples: shape: (num_triples, 3) the triples
+    :param num_entities: the number of entities, or None
+    :param num_relations: the number of relations, or None
+
+    :returns: both numbers
+
+    :raises ValueError: if they do not
+    """
+    if not isinstance(mapped_triples, torch.Tensor) or mapped_triples.ndim != 2 or mapped_triples.shape[1] != 3:
+        raise ValueError(f"mapped_triples={mapped_triples!r} is no tensor of shape (num_triples, 3); pass one of ids.")
+    if mapped_triples.is_floating_point() or mapped_triples.is_complex() or mapped_triples.dtype == torch.bool:
+        raise ValueError(f"mapped_triples has the type {mapped_triples.dtype}; pass whole numbers, e.g. torch.long.")
+    if mapped_triples.shape[0] == 0:
+        raise ValueError("mapped_triples is empty: at least one training triple is needed to generate negatives.")
+    if int(mapped_triples.min()) < 0:
+        raise ValueError(f"mapped_triples has the id {int(mapped_triples.min())}; ids begin with 0.")
+    largest = mapped_triples.amax(dim=0).tolist()
+    sizes = []
+    for name, size, least in (
+        ("num_entities", num_entities, max(largest[0], largest[2]) + 1),
+        ("num_relations", num_relations, largest[1] + 1),
+    ):
+        if size is not None and validate_at_least(name, size, 1) < least:
+            raise ValueError(f"{name}={size!r} is less than the triples have; choose {least} or more, or None.")
+        sizes.append(None if size is None else int(size))
+    return sizes[0], sizes[1]
+
+
 def validate_bands(name: str, value: Sequence[int], num_timesteps: int) -> tuple[int, ...]:
     """Check the timesteps of hardness bands: at least one, the easiest (noisiest, i.e. latest) first.
 
@@ -194,7 +281,7 @@ def validate_bands(name: str, value: Sequence[int], num_timesteps: int) -> tuple
 
     :raises ValueError: if one is outside of 1..num_timesteps, or if they do not strictly decrease
     """
-    bands = tuple(value)
+    bands = validate_sequence(name, value)
     if not bands:
         raise ValueError(f"{name}={bands!r} is empty; give at least one timestep, e.g. ({num_timesteps},).")
     if not all(isinstance(t, int) and not isinstance(t, bool) and 1 <= t <= num_timesteps for t in bands):
@@ -221,7 +308,7 @@ def validate_device(name: str, value: str) -> torch.device:
     try:
         # only work that is done there tells, for all kinds of devices
         torch.zeros(1, device=value).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError, OverflowError) as error:
         reason = str(error).partition(". ")[0].partition("\n")[0][:100]
         raise ValueError(
             f"{name}={value!r} is not there ({reason}); choose a device of this machine, e.g. 'cpu'."
@@ -267,10 +354,8 @@ def validate_keywords(
     :raises ValueError: if there is no class of this name, or if it does not take one of the keyword arguments
     """
     cls = lookup_by_name(name, resolver, query)
-    if kwargs is not None and not isinstance(kwargs, Mapping):
-        raise ValueError(f"{name}_kwargs={kwargs!r} is no mapping; give the parameters of {cls.__name__} by name.")
     accepted = keywords_of(cls) - set(reserved)
-    if unknown := sorted(set(kwargs or {}) - accepted):
+    if unknown := sorted(set(validate_mapping(f"{name}_kwargs", kwargs)) - accepted):
         raise ValueError(
             f"{name}_kwargs has {', '.join(unknown)}, which {cls.__name__} does not take; it takes "
             f"{', '.join(sorted(accepted)) or 'none'}."
@@ -289,7 +374,7 @@ def keywords_of(cls: type[Any]) -> set[str]:
     for base in cls.__mro__:
         if "__init__" in vars(base):
             parameters = inspect.signature(base).parameters
-            accepted |= {key for key, each in parameters.items() if each.kind is not each.VAR_KEYWORD}
+            accepted |= {key for key, each in parameters.items() if each.kind is not each.VAR_KEYWORD} - {"self"}
             if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
                 break
     return accepted
@@ -310,4 +395,4 @@ def make_by_name(name: str, resolver: ClassResolver[X], query: Any, kwargs: Mapp
     if isinstance(query, resolver.base):
         return query
     validate_keywords(name, resolver, query, kwargs)
-    return resolver.make(query, pos_kwargs=kwargs)
+    return resolver.make(query, pos_kwargs=validate_mapping(f"{name}_kwargs", kwargs))
