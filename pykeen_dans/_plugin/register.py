@@ -27,6 +27,7 @@ from typing import Any
 from class_resolver import ClassResolver
 
 from .after_import import call_after_import, is_importing
+from .hpo import wrap_hpo
 
 __all__ = [
     "register",
@@ -122,5 +123,7 @@ def register() -> None:
     metric = importlib.import_module("pykeen_dans.evaluation.metrics").NDCGAtK
     _add(importlib.import_module("pykeen.metrics.ranking").rank_based_metric_resolver, metric, metric.synonyms)
 
+    # studies of hyper-parameters are rare, and bring much along, so they are not imported for this
+    call_after_import("pykeen.hpo", wrap_hpo)
     for package, entries in (("pykeen.nn", REPRESENTATIONS), ("pykeen.training", TRAINING)):
         call_after_import(package, functools.partial(_register_late, package, entries))
