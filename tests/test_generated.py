@@ -141,12 +141,11 @@ def test_loops_bring_everything_along() -> None:
         loss="crossentropy",
         negative_sampler=None,
         negative_sampler_kwargs=SAMPLER,
-        training_loop_kwargs=dict(num_vectors=2),
+        training_loop_kwargs=dict(num_own=3, num_vectors=2),
         training_kwargs=dict(callbacks_kwargs=COUNTED),
         result_tracker=tracker,
     )
     assert isinstance(result.training_loop, DANSTrainingLoop)
-    assert result.training_loop.num_own == 8
     # the bank is read from the second epoch on
     assert metrics_of(tracker, "generated")[1] == 0
     assert metrics_of(tracker, "generated")[3] > 0
@@ -207,3 +206,32 @@ def test_training_with_a_pool_from_the_bank() -> None:
 def test_a_pool_from_no_bank_is_refused() -> None:
     with pytest.raises(ValueError, match="proposal='bank' needs a sampler that generates negatives"):
         make_loop(proposal="bank", negative_sampler=None, negative_sampler_kwargs=None)
+
+
+@pytest.mark.parametrize(
+    ("options", "generates"),
+    [
+        (dict(num_shared=4), True),
+        (dict(num_shared=ALL), False),
+        (dict(num_shared=4, proposal="uniform"), False),
+        (dict(num_shared=ALL, num_own=2), True),
+        (dict(num_shared=ALL, num_vectors=2), True),
+    ],
+)
+def test_nothing_is_generated_that_nobody_reads(
+    options: dict[str, Any], generates: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By default, what is generated enters through the pool; where that is all entities, a warning says so."""
+    tracker = PythonResultTracker()
+    run_pipeline(
+        training_loop="dans-kgc",
+        loss="crossentropy",
+        negative_sampler=None,
+        negative_sampler_kwargs=SAMPLER,
+        training_loop_kwargs=options,
+        training_kwargs=dict(callbacks_kwargs=COUNTED),
+        result_tracker=tracker,
+    )
+    assert ("has no effect in DANSKGCTrainingLoop" in caplog.text) is not generates
+    reads_bank = generates and "num_vectors" not in options
+    assert (max(metrics_of(tracker, "refreshed").values()) > 0) is reads_bank

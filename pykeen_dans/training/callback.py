@@ -230,8 +230,14 @@ class CurriculumTrainingCallback(TrainingCallback):
         return engine
 
     def _is_wanted(self, engine: GenerationEngine) -> bool:
-        """Tell whether anybody reads what is generated, as nobody does with no share of generated negatives."""
-        return engine.generates and (self.coupling.share > 0 or self.vector_loss is not None)
+        """Tell whether anybody reads what is generated."""
+        reads_vectors = self.vector_loss is not None or getattr(self.training_loop, "reads_vectors", False)
+        return engine.generates and (self._is_bank_read or reads_vectors)
+
+    @property
+    def _is_bank_read(self) -> bool:
+        """Whether anybody reads the bank, as nobody does with no share of generated negatives."""
+        return self.coupling.share > 0 and getattr(self.training_loop, "reads_bank", True)
 
     @property
     def _is_affordable(self) -> bool:
@@ -280,7 +286,7 @@ class CurriculumTrainingCallback(TrainingCallback):
             return {"skipped": 1.0}
         if self.vector_loss is not None:
             self.coupling.scores_vectors = self._can_score_vectors(self.vector_loss, engine, is_live)
-        if self.coupling.share == 0:
+        if not self._is_bank_read:
             # vectors may be scored themselves, but nobody would read the bank
             budget = dataclasses.replace(budget, refresh_queries=0)
         return engine.update(space, self.model if self.training_loop.mode is None else None, budget).metrics

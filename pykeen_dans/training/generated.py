@@ -216,6 +216,14 @@ def check_sampler(loop: SharedNegativesTrainingLoop, proposals: Iterable[Proposa
     :raises ValueError: if candidates were asked for that no sampler generates
     """
     if is_generated(loop.negative_sampler):
+        if not loop.reads_bank and not loop.reads_vectors:
+            logger.warning(
+                "negative_sampler=%r has no effect in %s: its pool of num_shared=%d is all entities, or nothing is "
+                "drawn from the bank; choose proposal='bank' with fewer, num_own, or num_vectors.",
+                loop.negative_sampler,
+                type(loop).__name__,
+                loop.num_shared,
+            )
         return
     if loop.num_own or loop.num_vectors:
         raise ValueError(
@@ -233,7 +241,7 @@ def check_sampler(loop: SharedNegativesTrainingLoop, proposals: Iterable[Proposa
     if not is_basic or loop.negative_sampler_kwargs:
         logger.warning(
             "negative_sampler=%r with negative_sampler_kwargs=%r has no effect in %s, which draws num_shared=%d "
-            "negatives for each batch by itloop.",
+            "negatives for each batch by itself.",
             loop.negative_sampler,
             loop.negative_sampler_kwargs,
             type(loop).__name__,

@@ -23,6 +23,7 @@ from ..sampling import (
     HierarchicalNegativeSampler,
     TwoWayGANNegativeSampler,
 )
+from ..scoring.proposals import BankProposal
 from ..utils.validation import validate_flag, validate_share
 from .callback import CurriculumTrainingCallback
 from .resuming import ResumableTrainingLoop
@@ -58,22 +59,25 @@ def _with_curriculum(kwargs: dict[str, Any]) -> dict[str, Any]:
 class GeneratedTrainingLoop(SharedNegativesTrainingLoop):
     """The loop of shared, corrected negatives, with generated candidates on top, coupled to the model.
 
-    Subclasses name the sampler, and have nothing else of their own.
+    Subclasses name the sampler, and have nothing else of their own. What is generated enters through the pool, which is
+    drawn from the bank: there it costs nothing in a step, and can do no harm. Ids of each query (``num_own``) double
+    the time of a step on a CPU, and a larger pool gained more for it; vectors (``num_vectors``) change what is
+    estimated, and gained on small, dense graphs alone. Both are left out by default.
 
     :param kwargs: keyword-based parameters of :class:`SharedNegativesTrainingLoop`. Without a negative sampler, it is
-        the one of this class.
+        the one of this class; without a proposal, it is ``"bank"``.
     """
 
     #: The sampler where none is asked for
     sampler_cls: ClassVar[type[GeneratedNegativeSampler]]
-    #: The number of generated ids of each query where nothing else is asked for
-    num_own_default: ClassVar[int] = 8
 
     def __init__(self, **kwargs: Any) -> None:
         """Initialise the training loop."""
         if kwargs.get("negative_sampler") is None:
             kwargs["negative_sampler"] = self.sampler_cls
-        super().__init__(**{"num_own": self.num_own_default, **kwargs})
+        if kwargs.get("proposal") is None:
+            kwargs["proposal"] = BankProposal
+        super().__init__(**kwargs)
 
     def _train(self, *args: Any, **kwargs: Any) -> list[float] | None:
         """Train the model, with the curriculum callback beside those that were asked for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,6 @@ from pykeen.triples import CoreTriplesFactory
 from pykeen.triples.instances import SLCWABatch
 from pykeen.typing import LABEL_TAIL, FloatTensor, MappedTriples, Target
 from torch.utils.data import DataLoader
-from torch_max_mem.api import is_oom_error
 
 from ..scoring.corrections import (
     correct_loss,
@@ -24,7 +24,7 @@ from ..scoring.corrections import (
     is_correctable,
     join_candidates,
 )
-from ..scoring.proposals import Proposal, proposal_resolver
+from ..scoring.proposals import BankProposal, Proposal, proposal_resolver
 from ..scoring.query_forms import CandidateScores, form_names, score_candidates
 from ..scoring.representations import SIDES, Candidates
 from ..scoring.strata import OwnCandidates, weigh_candidates
@@ -43,6 +43,7 @@ from ..utils.validation import (
 from .generated import GeneratedCandidates, check_sampler
 from .positives import PositiveInstances, SharedBatch, SubGraphPositiveInstances, validate_sides
 from .resuming import ResumableTrainingLoop
+from .slicing import search_slice_size
 
 __all__ = [
     "SharedNegativesTrainingLoop",
@@ -153,6 +154,19 @@ class SharedNegativesTrainingLoop(ResumableTrainingLoop):
     def __getstate__(self) -> dict[str, Any]:
         """Leave behind what a training makes for itself, so that results on disk stay small."""
         return {**vars(self), "_generated": None, "_batch": None}
+
+    @property
+    def reads_bank(self) -> bool:
+        """Whether any generated id takes part: as one of a query's own, or through a pool that is not all entities."""
+        return self.num_own > 0 or any(
+            isinstance(proposal, BankProposal) and self.num_shared < proposal.num_entities
+            for proposal in self._proposals.values()
+        )
+
+    @property
+    def reads_vectors(self) -> bool:
+        """Whether generated vectors take part."""
+        return self.num_vectors > 0 and self.vector_weight > 0
 
     def own_candidates(self, positives: MappedTriples, side: Target) -> OwnCandidates | None:
         """Choose candidates of each query, beside those that all queries share.
@@ -360,29 +374,13 @@ class SharedNegativesTrainingLoop(ResumableTrainingLoop):
                 f"batch_size={batch_size} does not fit into the memory, and {type(self.model).__name__} has batch "
                 f"normalisation, so that batches can not be divided; make batch_size or num_shared smaller."
             )
-        slice_size = math.ceil(self.num_shared / 2)
-        while True:
-            logger.debug("Trying slice_size=%d now.", slice_size)
-            try:
-                self._free_graph_and_cache()  # type: ignore[no-untyped-call]
-                self._train(
-                    triples_factory=triples_factory,
-                    num_epochs=1,
-                    batch_size=batch_size,
-                    sub_batch_size=sub_batch_size,
-                    slice_size=slice_size,
-                    only_size_probing=True,
-                )
-            except RuntimeError as error:
-                self._free_graph_and_cache()  # type: ignore[no-untyped-call]
-                if not is_oom_error(error):
-                    raise
-                if slice_size == 1:
-                    raise MemoryError(
-                        f"Even slice_size=1 does not fit into the memory with batch_size={batch_size}; make it smaller."
-                    ) from error
-                slice_size = math.ceil(slice_size / 2)
-            else:
-                self._free_graph_and_cache()  # type: ignore[no-untyped-call]
-                logger.info("Concluded search with slice_size=%d.", slice_size)
-                return slice_size
+        probe = functools.partial(
+            self._train,
+            triples_factory=triples_factory,
+            num_epochs=1,
+            batch_size=batch_size,
+            sub_batch_size=sub_batch_size,
+            only_size_probing=True,
+        )
+        largest = math.ceil(self.num_shared / 2)
+        return search_slice_size(probe, self._free_graph_and_cache, largest=largest, batch_size=batch_size)
