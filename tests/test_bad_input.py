@@ -183,7 +183,9 @@ def test_bad_modalities(modalities: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["dans_kgc", "dans", "dhns"])
-@pytest.mark.parametrize("given", [None, torch.zeros(0, 3, dtype=torch.long), torch.full((5, 3), 0.5), [[0, 0, 1]]], ids=str)
+@pytest.mark.parametrize(
+    "given", [None, torch.zeros(0, 3, dtype=torch.long), torch.full((5, 3), 0.5), [[0, 0, 1]]], ids=str
+)
 def test_bad_triples(given: Any, name: str) -> None:
     with pytest.raises(ValueError, match="mapped_triples"):
         negative_sampler_resolver.make(name, mapped_triples=given)
