@@ -89,7 +89,7 @@ def test_vector_loss_with_sub_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_vector_loss_that_is_not_finite_leaves_the_model_alone(caplog: pytest.LogCaptureFixture) -> None:
-    """A generator that has gone astray costs its own loss, and is said once; the model goes on."""
+    """A generator that has gone astray is made anew, which is said once; the model goes on."""
     loop = make_loop("TransE", sampler_kwargs=dict(generator_kwargs=dict(learning_rate=1e6)))
     gradients: list[list[torch.Tensor]] = []
 
@@ -99,12 +99,11 @@ def test_vector_loss_that_is_not_finite_leaves_the_model_alone(caplog: pytest.Lo
     hooks = [Hook("on_batch", record), CurriculumTrainingCallback(vector_weight=1.0, **COUNTED | dict(fit_steps=20))]
     losses = train(loop, callbacks=[*hooks, Hook("on_batch", record)], callbacks_kwargs=None)
     assert all(map(math.isfinite, losses))
-    assert not last_engine(loop).generate(torch.arange(5)).isfinite().all(), "the generator has gone astray"
+    assert last_engine(loop).generate(torch.arange(5)).isfinite().all()
     # those before and after our callback, in three epochs of seven batches
     assert len(gradients) == 2 * 3 * 7
-    for before, after in zip(gradients[::2], gradients[1::2], strict=True):
-        assert all(map(torch.equal, before, after))
-    assert caplog.text.count("The loss of generated vectors is not finite") == 1
+    assert all(gradient.isfinite().all() for each in gradients for gradient in each)
+    assert caplog.text.count("The generator has diverged, and is made anew") == 1
 
 
 # Models

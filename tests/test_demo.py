@@ -86,6 +86,8 @@ def test_fallback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
         return pykeen.datasets.get_dataset(dataset=dataset, **kwargs)
 
     monkeypatch.setattr(data, "get_dataset", get_dataset)
+    # a folder of data sets would have it
+    monkeypatch.delenv("PYKEEN_DANS_DATA", raising=False)
     name, dataset = data.load_default(None)
     assert name == "umls"
     assert dataset.num_entities == 135

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 from collections.abc import Callable
@@ -67,12 +68,23 @@ def generate(generator: Generator, *, seed: int = 0) -> FloatTensor:
     return generator.generate(space=SPACE, graph=GRAPH, queries=QUERIES, random=seeded(seed))
 
 
-def state_of(module: torch.nn.Module) -> dict[str, Tensor]:
-    return {key: value.clone() for key, value in module.state_dict().items()}
+def state_of(module: torch.nn.Module) -> dict[str, Any]:
+    return copy.deepcopy(dict(module.state_dict()))
 
 
-def is_as_before(module: torch.nn.Module, before: dict[str, Tensor]) -> bool:
-    return all(torch.equal(before[key], value) for key, value in module.state_dict().items())
+def is_as_before(module: torch.nn.Module, before: dict[str, Any]) -> bool:
+    """Compare parameters, and whatever else a generator keeps."""
+    return is_equal(before, dict(module.state_dict()))
+
+
+def is_equal(first: Any, second: Any) -> bool:
+    if isinstance(first, Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(is_equal(first[key], second[key]) for key in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(is_equal, first, second))
+    return first == second
 
 
 # All of them

@@ -80,7 +80,7 @@ def test_the_engine_that_was_used_longest_ago_is_dropped(kept_engines: dict[str,
     prepared: list[int] = []
 
     class Stub:
-        def prepare_alone(self, *, fit_steps: int) -> None:
+        def prepare_alone(self, *, fit_steps: int, use_tqdm: bool) -> None:
             prepared.append(fit_steps)
 
     def get(key: str) -> GenerationEngine:

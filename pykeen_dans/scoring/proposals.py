@@ -19,7 +19,7 @@ entity is drawn from each. Weights stay what they are, and sums over the pool va
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from class_resolver import ClassResolver
@@ -237,6 +237,10 @@ class BankProposal(_TableProposal):
         self._source: ProposedIds | None = None
         self._counted = 0
         self._fill(torch.zeros(num_entities))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the bank behind, so that results on disk stay small; a training names it anew."""
+        return {**vars(self), "_source": None}
 
     def follow(self, source: ProposedIds) -> None:
         """Name the bank whose ids are counted.
