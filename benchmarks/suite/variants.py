@@ -82,7 +82,10 @@ _IMAGES = {"visual": {"path": "$PYKEEN_DANS_DATA/synthetic/{title}/visual.pt"}}
 _VECTORS = {"vector_weight": 0.05}
 _ALONE = {"distances": [1.0]}
 _NEAR = {"generator_kwargs": {"pathways": ["entity"], "distances": [1.0]}}
-_FOUR = {"num_shared": 256, "num_own": 0, "num_vectors": 4, "vector_weight": 10.0}
+_NEAR_SAMPLER = {"generator": "prior", "targets": [0.2], **_NEAR}
+_FOUR = {"num_shared": 256, "num_vectors": 4, "proposal": "uniform"}
+#: Ids of each query beside a uniform pool
+_IDS = {"num_shared": 256, "num_own": 8, "proposal": "uniform"}
 
 #: name -> variant, in the order of tables
 VARIANTS: dict[str, Variant] = {
@@ -101,18 +104,18 @@ VARIANTS: dict[str, Variant] = {
     "dans": _DANS,
     "dhns": _live(HIERARCHICAL, "dhns, triples alone"),
     "dans_kgc-alone": _own(KGC, "dans_kgc, not coupled to the model"),
-    # generated candidates on top of 256 shared ones: ids, vectors, or another generator
-    "loop-dans_kgc": _softmax("dans-kgc", "256 + dans_kgc", num_shared=256),
-    "loop-dans": _softmax("dans", "256 + dans", num_shared=256),
-    "loop-dhns": _softmax("dhns", "256 + dhns", num_shared=256),
-    "loop-dhns-text": _softmax("dhns", "256 + dhns, texts", sampler={"modalities": _TEXTS}, num_shared=256),
-    "loop-vectors": _softmax("dans-kgc", "256 + vectors", num_shared=256, num_own=0, num_vectors=4, vector_weight=1.0),
-    "loop-near": _softmax(
-        "dans", "256 + vectors near the kept entity", sampler={"generator": "prior", "targets": [0.2], **_NEAR}, **_FOUR
-    ),
+    # generated candidates on top of 256 shared ones: through the pool, as ids of each query, as vectors
+    "loop-dans_kgc": _softmax("dans-kgc", "256, drawn from dans_kgc", num_shared=256),
+    "loop-dans": _softmax("dans", "256, drawn from dans", num_shared=256),
+    "loop-dhns": _softmax("dhns", "256, drawn from dhns", num_shared=256),
+    "loop-dhns-text": _softmax("dhns", "256, drawn from dhns, texts", sampler={"modalities": _TEXTS}, num_shared=256),
+    "loop-vectors": _softmax("dans-kgc", "256 + vectors of the diffusion", **_FOUR),
+    "loop-near": _softmax("dans", "256 + vectors near the kept entity", sampler=_NEAR_SAMPLER, **_FOUR),
+    "loop-near-10": _softmax("dans", "the same vectors, weight 10", sampler=_NEAR_SAMPLER, **_FOUR, vector_weight=10.0),
+    "loop-dans_kgc-ids": _softmax("dans-kgc", "256 + ids of dans_kgc", **_IDS),
     **{
-        f"loop-{name}": _softmax("dans-kgc", f"256 + {name}", sampler={"generator": name}, num_shared=256)
-        for name in ("prior", "ridge", "uniform")
+        f"loop-{name}-ids": _softmax("dans-kgc", f"256 + ids of {name}", sampler={"generator": name}, **_IDS)
+        for name in ("prior", "ridge")
     },
     # controls: another generator, or one that has learned nothing
     **{f"dans_kgc-{name}": _live(KGC, generator=name) for name in ("prior", "ridge", "uniform")},
