@@ -94,4 +94,4 @@ def test_page_runs(path: pathlib.Path, quick: None) -> None:
 def test_what_is_left_out() -> None:
     """Only for data that cannot be had, and for extras that may be missing."""
     missing = {needs for path in PAGES for needs, _ in blocks(path)} - {""}
-    assert missing <= UNAVAILABLE | {"lightning", "pyarrow"}
+    assert missing <= UNAVAILABLE | {"pytorch_lightning", "pyarrow"}

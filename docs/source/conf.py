@@ -19,7 +19,7 @@ author = "pykeen-dans contributors"
 copyright = "2026, pykeen-dans contributors"
 version = release = VERSION
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.intersphinx", "sphinx_copybutton", "offline", "options"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.intersphinx", "sphinx_copybutton", "notebook", "offline", "options"]
 
 _PYKEEN = pykeen.version.get_version()
 _inventory = write_inventory(pathlib.Path(tempfile.mkdtemp(prefix="pykeen-dans-docs-"), "pykeen.inv"), _PYKEEN)
@@ -32,6 +32,7 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_preserve_defaults = True
 add_module_names = False
 
+exclude_patterns = ["**.ipynb"]
 html_theme = "furo"
 html_title = f"pykeen-dans {VERSION}"
 html_static_path = ["_static"]
