@@ -58,8 +58,6 @@ def test_short_form(name: str, sampler: str, cls: type) -> None:
         training_loop=name,
         negative_sampler=None,
         negative_sampler_kwargs=small(sampler),
-        # fewer than the graph has, so that what is generated matters
-        training_loop_kwargs=dict(num_shared=4),
         training_kwargs=dict(),
         result_tracker=tracker,
     )

@@ -174,6 +174,7 @@ class NegativeBank:
         if ids.shape != self.ids.shape:
             raise ValueError(f"its bank has the shape {tuple(ids.shape)}, where {tuple(self.ids.shape)} is needed")
         self.ids.copy_(ids)
+        self.version += 1
 
     def draw(
         self,
