@@ -27,8 +27,6 @@ __all__ = [
 
 #: What is compared: each with its training loop, None for negatives of each positive's own
 _COMPARED: Mapping[str, str | None] = {"uniform": None, "shared": "shared-negatives", "generated": "dans-kgc"}
-#: The number of generated ids of each query, where they cannot enter through the pool
-_NUM_OWN = 8
 _METRICS = {
     "MRR": "both.realistic.inverse_harmonic_mean_rank",
     "Hits@1": "both.realistic.hits_at_1",
@@ -95,9 +93,6 @@ def demo(
     for label, loop in _COMPARED.items():
         click.secho(f"\n{label}", bold=True)
         recipe = _compared_recipe(name, loop, num_negatives=num_negatives, epochs=epochs, seed=seed)
-        if label == "generated" and recipe["pipeline"]["training_loop_kwargs"]["num_shared"] >= data.num_entities:
-            # nothing is drawn from the bank for a pool of all entities, and there would be nothing to show
-            recipe["pipeline"]["training_loop_kwargs"]["num_own"] = _NUM_OWN
         runs[label] = train(recipe, data)
     options = recipe["pipeline"]
     title = (

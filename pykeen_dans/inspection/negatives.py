@@ -8,8 +8,8 @@
 
     dataset = get_dataset(dataset="Nations")
     result = pipeline(dataset=dataset, model="ComplEx", training_loop="dans-kgc")
-    print(describe(result, against=dataset))
-    print(negatives_frame(result, against=dataset, per_band=2))
+    table = describe(result, against=dataset)
+    negatives = negatives_frame(result, against=dataset, per_band=2)
 
 Everything here only reads: a training goes on afterwards as it would have gone on before.
 """

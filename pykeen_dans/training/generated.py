@@ -24,6 +24,7 @@ from ..graph import HEAD, TAIL
 from ..sampling.base import GeneratedNegativeSampler
 from ..scoring.proposals import BankProposal, Proposal
 from ..scoring.strata import OwnCandidates
+from ..utils.logs import warn_once
 from ..utils.validation import validate_at_least, validate_non_negative
 
 if TYPE_CHECKING:
@@ -105,6 +106,15 @@ class GeneratedCandidates:
             num_vectors=loop.num_vectors,
             vector_weight=loop.vector_weight,
         )
+        if not loop.reads_bank and not loop.reads_vectors:
+            warn_once(
+                logger,
+                "negative_sampler=%s has no effect in %s: its pool of num_shared=%d is all entities, or nothing is "
+                "drawn from the bank; choose proposal='bank' with fewer, num_own, or num_vectors.",
+                type(made.sampler).__name__,
+                type(loop).__name__,
+                loop.num_shared,
+            )
         for side, proposal in proposals.items():
             made.feed(proposal, side)
         return made
@@ -216,14 +226,6 @@ def check_sampler(loop: SharedNegativesTrainingLoop, proposals: Iterable[Proposa
     :raises ValueError: if candidates were asked for that no sampler generates
     """
     if is_generated(loop.negative_sampler):
-        if not loop.reads_bank and not loop.reads_vectors:
-            logger.warning(
-                "negative_sampler=%r has no effect in %s: its pool of num_shared=%d is all entities, or nothing is "
-                "drawn from the bank; choose proposal='bank' with fewer, num_own, or num_vectors.",
-                loop.negative_sampler,
-                type(loop).__name__,
-                loop.num_shared,
-            )
         return
     if loop.num_own or loop.num_vectors:
         raise ValueError(

@@ -62,7 +62,8 @@ class GeneratedTrainingLoop(SharedNegativesTrainingLoop):
     Subclasses name the sampler, and have nothing else of their own. What is generated enters through the pool, which is
     drawn from the bank: there it costs nothing in a step, and can do no harm. Ids of each query (``num_own``) double
     the time of a step on a CPU, and a larger pool gained more for it; vectors (``num_vectors``) change what is
-    estimated, and gained on small, dense graphs alone. Both are left out by default.
+    estimated, and gained on small, dense graphs alone. Both are left out by default, but for graphs so small that the
+    pool is all entities: there, what is generated enters as ids of each query, which count once as they did anyway.
 
     :param kwargs: keyword-based parameters of :class:`SharedNegativesTrainingLoop`. Without a negative sampler, it is
         the one of this class; without a proposal, it is ``"bank"``.
@@ -70,6 +71,8 @@ class GeneratedTrainingLoop(SharedNegativesTrainingLoop):
 
     #: The sampler where none is asked for
     sampler_cls: ClassVar[type[GeneratedNegativeSampler]]
+    #: The number of generated ids of each query where the pool is all entities, and nothing else is asked for
+    num_own_beside_all: ClassVar[int] = 8
 
     def __init__(self, **kwargs: Any) -> None:
         """Initialise the training loop."""
@@ -78,6 +81,8 @@ class GeneratedTrainingLoop(SharedNegativesTrainingLoop):
         if kwargs.get("proposal") is None:
             kwargs["proposal"] = BankProposal
         super().__init__(**kwargs)
+        if "num_own" not in kwargs and self.pool_is_all and not self.reads_vectors:
+            self.num_own = self.num_own_beside_all
 
     def _train(self, *args: Any, **kwargs: Any) -> list[float] | None:
         """Train the model, with the curriculum callback beside those that were asked for."""

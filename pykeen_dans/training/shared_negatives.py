@@ -156,12 +156,15 @@ class SharedNegativesTrainingLoop(ResumableTrainingLoop):
         return {**vars(self), "_generated": None, "_batch": None}
 
     @property
+    def pool_is_all(self) -> bool:
+        """Whether the pool is all entities, rather than a sample of them."""
+        return all(self.num_shared >= proposal.num_entities for proposal in self._proposals.values())
+
+    @property
     def reads_bank(self) -> bool:
         """Whether any generated id takes part: as one of a query's own, or through a pool that is not all entities."""
-        return self.num_own > 0 or any(
-            isinstance(proposal, BankProposal) and self.num_shared < proposal.num_entities
-            for proposal in self._proposals.values()
-        )
+        follows = any(isinstance(proposal, BankProposal) for proposal in self._proposals.values())
+        return self.num_own > 0 or (follows and not self.pool_is_all)
 
     @property
     def reads_vectors(self) -> bool:
