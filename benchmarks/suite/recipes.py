@@ -26,10 +26,11 @@ from pykeen_dans.generators import generator_resolver
 from pykeen_dans.training.callback import CurriculumTrainingCallback
 from pykeen_dans.training.loops import GeneratedTrainingLoop
 from pykeen_dans.training.shared_negatives import SharedNegativesTrainingLoop
+from pykeen_dans.utils.validation import keywords_of
 
 from .data import DATASETS, SYNTHETIC, title_of
 from .rows import digest
-from .variants import GENERATORS, lookup, merge, parameters_of
+from .variants import GENERATORS, lookup, merge
 
 _XAVIER = {"entity_initializer": "xavier_normal_", "relation_initializer": "xavier_normal_"}
 _BILINEAR: dict[str, Any] = {
@@ -176,7 +177,7 @@ def experiment(setting: Setting) -> dict[str, Any]:
         del pipeline["negative_sampler"], pipeline["negative_sampler_kwargs"]
     else:
         # Bernoulli and pseudo-typed sampling choose the sides themselves
-        known = parameters_of(negative_sampler_resolver.lookup(pipeline["negative_sampler"])) | {"num_negs_per_pos"}
+        known = keywords_of(negative_sampler_resolver.lookup(pipeline["negative_sampler"])) | {"num_negs_per_pos"}
         options = pipeline["negative_sampler_kwargs"].items()
         pipeline["negative_sampler_kwargs"] = {k: v for k, v in options if k in known or k != "corruption_scheme"}
     pipeline["random_seed"] = setting.seed

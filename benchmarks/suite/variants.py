@@ -6,7 +6,6 @@ The recipe itself is that of uniform negatives, without what a shipped recipe sa
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -182,15 +181,3 @@ def label(name: str) -> str:
     key, _, factor = name.partition("*")
     title = VARIANTS[key].label if key in VARIANTS else ""
     return (title or key) + (f", {factor} × the epochs" if factor else "")
-
-
-def parameters_of(cls: type) -> set[str]:
-    """List the keyword arguments of a class, those included that it hands on to its bases."""
-    names: set[str] = set()
-    for base in cls.__mro__:
-        if "__init__" in vars(base):
-            parameters = inspect.signature(vars(base)["__init__"]).parameters
-            names |= set(parameters)
-            if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-                break
-    return names
