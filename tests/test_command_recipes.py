@@ -21,23 +21,24 @@ def run(*arguments: str) -> Result:
 
 
 def test_list() -> None:
-    output = run("list").output
+    output = run("list").stdout
     assert all(name in output for name in recipe_names())
-    umls = run("list", "--dataset", "UMLS").output.splitlines()[2:]
+    umls = run("list", "--dataset", "UMLS").stdout.splitlines()[2:]
     assert len(umls) == sum(name.startswith("umls-") for name in recipe_names())
     assert all(line.startswith("umls-") for line in umls)
 
 
 def test_show_and_path() -> None:
-    assert json.loads(run("show", "umls-complex").output) == load_recipe("umls-complex")
-    path = pathlib.Path(run("path", "umls-complex").output.strip())
+    assert json.loads(run("show", "umls-complex").stdout) == load_recipe("umls-complex")
+    path = pathlib.Path(run("path", "umls-complex").stdout.strip())
     assert json.loads(path.read_text()) == load_recipe("umls-complex")
 
 
 def test_run(tmp_path: pathlib.Path, shared_cache: pathlib.Path) -> None:
     result = run("run", "umls-complex-crossentropy", "--epochs", "1", "--output", str(tmp_path / "out"), "--offline")
     assert result.exit_code == 0, result.output
-    header, _, row, *_ = result.output.splitlines()
+    # progress bars are on the other stream
+    header, _, row, *_ = result.stdout.splitlines()
     assert header.split() == ["mrr", "hits_at_1", "hits_at_3", "hits_at_10", "seconds"]
     assert 0 < float(row.split()[0]) < 1
     assert len(json.loads((tmp_path / "out" / "results.json").read_text())["losses"]) == 1
