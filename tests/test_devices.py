@@ -6,7 +6,10 @@ import pytest
 import torch
 
 from pykeen_dans.generators import generator_resolver
+from pykeen_dans.graph import HEAD, TAIL, queries
+from pykeen_dans.sampling import GeneratedNegativeSampler
 from pykeen_dans.space import live_space
+from pykeen_dans.utils.budget import Budget
 
 from .utils import batch_of, check_negatives, make_sampler
 from .vectors import NUM_RELATIONS, make_engine, make_model
@@ -25,7 +28,37 @@ def test_batch_on_another_device(sampler: str) -> None:
     assert mask is not None
     assert negatives.device.type == mask.device.type == "cuda"
     check_negatives(negatives.cpu(), batch, "nations")
-    assert made.draw(batch.cuda(), side=1, num_draws=2).device.type == "cuda"
+    for _ in range(2):
+        drawn = made.draw(batch.cuda(), side=TAIL, num_draws=2)
+        assert drawn.device.type == "cuda"
+        assert (drawn.cpu()[..., None] == rows_of(made, batch)[:, None]).any(dim=-1).all()
+        # what is refreshed is seen there, too
+        made.engine.refresh(Budget(units=made.engine.bank.num_rows))
+    assert made.engine.take_counts()["generated"] == 2 * drawn.numel()
+
+
+def rows_of(sampler: GeneratedNegativeSampler, positives: torch.Tensor) -> torch.Tensor:
+    """Get all that the bank has for the tails of positives, shape: (n, row_size)."""
+    queries = sampler.engine.index.find(positives[:, 0], positives[:, 1], TAIL)
+    return sampler.engine.bank.ids[sampler.engine.bank.rows(queries)].flatten(start_dim=1).long()
+
+
+@pytest.mark.parametrize("lookup", ["table", "search"])
+@pytest.mark.parametrize("memory", [1.0, 0.02], ids=["a row each", "shared rows"])
+@pytest.mark.parametrize("sampler", ["dans_kgc", "dans"])
+def test_nothing_of_a_draw_goes_through_the_cpu(
+    sampler: str, memory: float, lookup: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A meta tensor can be neither read nor copied, so that whatever tries to fails."""
+    if lookup == "search":
+        monkeypatch.setattr(queries, "_MAX_TABLE", 0)
+    made = make_sampler("nations", sampler, share=1.0, memory=memory)
+    assert made.engine.bank.shared == (memory < 1)
+    batch = batch_of("nations")
+    for side in (HEAD, TAIL):
+        drawn = made.draw(batch.to("meta"), side=side, num_draws=3)
+        assert drawn.device.type == "meta"
+        assert drawn.shape == (len(batch), 3)
 
 
 @pytest.mark.parametrize("name", ["prior", "uniform"])

@@ -19,6 +19,7 @@ import torch
 from pykeen.typing import FloatTensor, LongTensor
 from torch import Tensor
 
+from ..utils.devices import DeviceCopies
 from ..utils.processes import shared_with_forks
 from ..utils.validation import validate_positive
 
@@ -65,6 +66,7 @@ class NegativeBank:
         self.memory = validate_positive("memory", memory)
         self.num_bands, self.num_sources, self.num_slots = num_bands, num_sources, num_slots
         self.row_of_query, self.version = None, 0
+        self._copies = DeviceCopies()
         num_rows = num_queries
         max_rows = self.max_rows(num_ids=self.row_size, memory=memory)
         if num_queries > max_rows:
@@ -147,7 +149,7 @@ class NegativeBank:
         :returns: shape: (...) rows, for an unknown query one that is always empty
         """
         if self.row_of_query is not None:
-            return self.row_of_query[queries].long()
+            return self._copies.get("rows", self.row_of_query, queries.device)[queries].long()
         return torch.where(queries < 0, self.num_rows, queries)
 
     def write(self, rows: LongTensor, ids: LongTensor) -> None:
@@ -185,7 +187,7 @@ class NegativeBank:
         source_weights: Sequence[float],
         turns: LongTensor,
     ) -> LongTensor:
-        """Draw ids for positives.
+        """Draw ids for positives, on the device of their queries.
 
         Each positive has one band for each of its queries, drawn by the weights, and begins at a random slot of it.
         Among its draws, each source has its part, or one draw more where the numbers do not divide.
@@ -199,26 +201,28 @@ class NegativeBank:
         :returns: shape: (n, num_draws) int32 entity ids, -1 for none
         """
         num_sides, size = queries.shape
-        shape = (num_sides, size)
+        shape, device = (num_sides, size), queries.device
         begin = self.rows(queries) * self.row_size
         if self.num_bands > 1:
-            bands = torch.multinomial(torch.tensor(band_weights), num_sides * size, replacement=True).view(shape)
+            bands = torch.multinomial(
+                torch.tensor(band_weights, device=device), num_sides * size, replacement=True
+            ).view(shape)
             begin += bands * (self.num_sources * self.num_slots)
-        first = torch.randint(self.num_slots, size=shape)
+        first = torch.randint(self.num_slots, size=shape, device=device)
         # neighbouring slots of one query, one after the other, and from the last one on to the first
-        steps = torch.arange(num_draws).div(num_sides, rounding_mode="floor")
+        steps = torch.arange(num_draws, device=device).div(num_sides, rounding_mode="floor")
         if num_sides == 1:
             begin, slots = begin.T, first.T + steps
         else:
             begin, slots = begin.T.gather(1, turns), first.T.gather(1, turns) + steps
         position = begin + slots % self.num_slots
         if self.num_sources > 1:
-            position += self._sources(size, num_draws, source_weights) * self.num_slots
-        return self._flat.take(position)
+            position += self._sources(size, num_draws, source_weights, device) * self.num_slots
+        return self._copies.get("ids", self._flat, device, version=self.version).take(position)
 
     @staticmethod
-    def _sources(size: int, num_draws: int, weights: Sequence[float]) -> LongTensor:
+    def _sources(size: int, num_draws: int, weights: Sequence[float], device: torch.device) -> LongTensor:
         """Let sources take turns, by systematic sampling, shape: (size, num_draws)."""
-        edges: FloatTensor = torch.tensor(weights).cumsum(dim=0)[:-1]
-        phases = (torch.arange(num_draws) + torch.rand(size, 1)) / num_draws
+        edges: FloatTensor = torch.tensor(weights, device=device).cumsum(dim=0)[:-1]
+        phases = (torch.arange(num_draws, device=device) + torch.rand(size, 1, device=device)) / num_draws
         return torch.bucketize(phases, edges, right=True)

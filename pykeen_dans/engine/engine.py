@@ -351,7 +351,7 @@ class GenerationEngine:
         self.trust = 0.0
         return Diversity.none()
 
-    def count(self, *, wanted: int, fallback: int) -> None:
+    def count(self, *, wanted: int, fallback: int | Tensor) -> None:
         """Note what a sampler found in the bank.
 
         :param wanted: the number of generated ids that it asked for

@@ -15,6 +15,8 @@ import torch
 from pykeen.typing import BoolTensor, LongTensor, MappedTriples
 from torch import Tensor
 
+from ..utils.devices import DeviceCopies
+
 __all__ = [
     "HEAD",
     "TAIL",
@@ -99,6 +101,7 @@ class QueryIndex:
         self.answers = answers[distinct].int()
         self.keys, counts = torch.unique_consecutive(keys[distinct], return_counts=True)
         self.offsets = torch.cat([counts.new_zeros(1), counts.cumsum(dim=0)])
+        self._copies = DeviceCopies()
         # where all possible keys fit, a table is several times faster than a search
         self._dense: Tensor | None = None
         if (num_keys := 2 * num_relations * num_entities) <= _MAX_TABLE:
@@ -122,7 +125,7 @@ class QueryIndex:
         return (side * self.num_relations + relation) * self.num_entities + kept
 
     def find(self, kept: LongTensor, relation: LongTensor, side: int | LongTensor) -> LongTensor:
-        """Find queries.
+        """Find queries, on the device of their parts.
 
         :param kept: shape: (n,) the kept entities
         :param relation: shape: (n,) the relations
@@ -131,14 +134,18 @@ class QueryIndex:
         :returns: shape: (n,) their positions, or -1 where training has no such query
         """
         keys = self.key(kept, relation, side)
+        inside = (kept < self.num_entities) & (relation < self.num_relations)
         if self._dense is not None:
-            position = self._dense.take(keys.clamp_(max=len(self._dense) - 1)).long()
-            inside = (kept < self.num_entities) & (relation < self.num_relations)
-            return position if bool(inside.all()) else torch.where(inside, position, -1)
-        position = torch.searchsorted(self.keys, keys).clamp_(max=self.num_queries - 1)
+            table = self._copies.get("dense", self._dense, keys.device)
+            position = table.take(keys.clamp_(max=len(table) - 1)).long()
+            # to look whether there are others is cheaper than to replace them, but a device would have to be waited for
+            if keys.device.type == "cpu" and bool(inside.all()):
+                return position
+            return torch.where(inside, position, -1)
+        own = self._copies.get("keys", self.keys, keys.device)
+        position = torch.searchsorted(own, keys).clamp_(max=self.num_queries - 1)
         # ids outside of the known range must not alias the key of another query
-        known = (self.keys[position] == keys) & (kept < self.num_entities) & (relation < self.num_relations)
-        return torch.where(known, position, -1)
+        return torch.where((own[position] == keys) & inside, position, -1)
 
     def select(self, rows: LongTensor) -> QueryBatch:
         """Spell out some queries.

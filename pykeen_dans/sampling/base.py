@@ -305,7 +305,6 @@ class GeneratedNegativeSampler(NegativeSampler):
 
         :returns: shape: (n, num_draws) entity ids on the device of the positives, -1 where there is none
         """
-        device, positives = positives.device, positives.cpu()
         head, relation, tail = positives.unbind(dim=-1)
         queries = self.engine.index.find(tail if side == HEAD else head, relation, side)
         state = self.state
@@ -314,14 +313,14 @@ class GeneratedNegativeSampler(NegativeSampler):
             num_draws=num_draws,
             band_weights=state.band_weights,
             source_weights=state.source_weights,
-            turns=torch.zeros(len(positives), num_draws, dtype=torch.long),
+            turns=torch.zeros(len(positives), num_draws, dtype=torch.long, device=positives.device),
         ).long()
         # a positive is seen once, however many of its sides are filled
         if side == self.sides[0]:
             self._see(len(positives))
         if not _is_validation():
-            self.engine.count(wanted=ids.numel(), fallback=int((ids < 0).sum()))
-        return ids.to(device)
+            self.engine.count(wanted=ids.numel(), fallback=(ids < 0).sum())
+        return ids
 
     def _sides_in_turn(self, shape: tuple[int, int]) -> tuple[LongTensor, BoolTensor]:
         """Tell which side each negative replaces; neighbours differ.
@@ -374,7 +373,7 @@ class GeneratedNegativeSampler(NegativeSampler):
         generated = replacement[:, :num_draws]
         torch.where(usable, ids.long(), generated, out=generated)
         if not _is_validation():
-            engine.count(wanted=num_wanted, fallback=num_wanted - int(usable.sum()))
+            engine.count(wanted=num_wanted, fallback=num_wanted - usable.sum())
         return usable
 
 

@@ -48,18 +48,27 @@ class SharedCounts:
         """Begin at zero."""
         # the main process has the first place
         self._values = shared_with_forks((1 + _MAX_WORKERS, size), 0, dtype=torch.long)
+        # what was counted on a device, by the position of the number
+        self._elsewhere: dict[int, Tensor] = {}
 
-    def add(self, *amounts: int) -> None:
+    def add(self, *amounts: int | Tensor) -> None:
         """Add to each number.
 
-        :param amounts: what is added
+        :param amounts: what is added. For a number on another device nobody waits before the totals are asked for.
         """
         worker = get_worker_info()
         place = 0 if worker is None else 1 + worker.id % _MAX_WORKERS
-        self._values[place] += torch.tensor(amounts)
+        for position, amount in enumerate(amounts):
+            if isinstance(amount, Tensor) and amount.device.type != "cpu":
+                self._elsewhere[position] = self._elsewhere.get(position, 0) + amount
+            else:
+                self._values[place, position] += amount
 
     def totals(self) -> list[int]:
         """Tell the numbers, of all processes together."""
+        while self._elsewhere:
+            position, amount = self._elsewhere.popitem()
+            self._values[0, position] += int(amount)
         totals: list[int] = self._values.sum(dim=0).tolist()
         return totals
 
@@ -80,5 +89,6 @@ class SharedCounts:
 
         :param totals: the numbers at which to begin
         """
+        self._elsewhere.clear()
         self._values.zero_()
         self._values[0] = torch.tensor(totals)
