@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import re
 import signal
@@ -52,6 +53,8 @@ def folder(cache: None, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Pat
     ways = ["basic", "shared-negatives,num_shared=4", f"sampler:dans_kgc,{GENERATED}"]
     result = quick(path, *ways, "--seeds", 2, "--debug")
     assert result.exit_code == 0, result.output
+    # the bar of trainings does not stand still while one is looked at
+    assert "TQDM_DISABLE" in os.environ or "Looking at its negatives" in result.stderr
     lines = result.stdout.splitlines()
     assert lines[1].startswith("Nations, test triples")
     assert lines[3].split() == ["negatives", "MRR", "difference", "95", "%", "Hits@1", "Hits@10", "seconds", "seeds"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from pykeen.datasets import Dataset
 from pykeen.pipeline import PipelineResult
 from pykeen.training import SLCWATrainingLoop
 from sklearn.decomposition import PCA
+from tqdm.auto import tqdm
 
 from ..inspection import describe, negatives_frame, sampler_of
 from ..sampling.base import GeneratedNegativeSampler
@@ -38,17 +40,25 @@ def closer_look(result: PipelineResult, dataset: Dataset, *, seed: int = 0) -> d
     """
     if not isinstance(result.training_loop, SLCWATrainingLoop):
         return {}
-    look: dict[str, Any] = {
-        "negatives": describe(result, against=dataset, seed=seed).astype(object).to_dict("records"),
-        "points": _points(result, dataset, seed),
+    parts: dict[str, Callable[[], Any]] = {
+        "negatives": lambda: _description(result, dataset, seed),
+        "points": lambda: _points(result, dataset, seed),
     }
-    for row in look["negatives"]:
-        # a missing integer of pandas
-        row["band"] = None if row["band"] is None or row["band"] != row["band"] else int(row["band"])
     sampler = _generated_sampler(result)
     if sampler is not None:
-        look |= {"curriculum": _curriculum(sampler, len(result.losses)), "difficulty": _difficulty(sampler, seed)}
-    return look
+        parts["curriculum"] = lambda: _curriculum(sampler, len(result.losses))
+        parts["difficulty"] = lambda: _difficulty(sampler, seed)
+    bar = tqdm(parts.items(), desc="Looking at its negatives", unit="part", leave=False)
+    return {name: make() for name, make in bar}
+
+
+def _description(result: PipelineResult, dataset: Dataset, seed: int) -> list[dict[str, Any]]:
+    """Tell share, hardness and diversity of its negatives."""
+    rows: list[dict[str, Any]] = describe(result, against=dataset, seed=seed).astype(object).to_dict("records")
+    for row in rows:
+        # a missing integer of pandas
+        row["band"] = None if row["band"] is None or row["band"] != row["band"] else int(row["band"])
+    return rows
 
 
 def _generated_sampler(result: PipelineResult) -> GeneratedNegativeSampler | None:
