@@ -45,6 +45,15 @@ def test_no_generated_negatives(caplog: pytest.LogCaptureFixture) -> None:
     (line,) = told(caplog)
     assert "4 of 4 epochs ran without generated negatives" in line
     assert kinds(tracker)["uniform"] == [1] * 4
+    assert caplog.text.count("refresh_budget=0 leaves no time to generate anything") == 1
+
+
+def test_work_that_is_counted_needs_no_time(caplog: pytest.LogCaptureFixture) -> None:
+    counted = {"refresh_budget": 0.0, "fit_steps": 2, "refresh_queries": 64}
+    tracker = PythonResultTracker()
+    train(make_loop(tracker=tracker), num_epochs=2, callbacks_kwargs=counted)
+    assert "refresh_budget=0" not in caplog.text
+    assert kinds(tracker)["uniform"] == [1, 0]
 
 
 def test_a_share_of_nothing_is_no_trouble(caplog: pytest.LogCaptureFixture) -> None:
