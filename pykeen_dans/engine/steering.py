@@ -87,7 +87,7 @@ def rank_percentiles(
     index: QueryIndex,
     queries: QueryBatch,
     candidates: LongTensor,
-    pool_size: int = 512,
+    pool_size: int = 256,
     random: torch.Generator,
 ) -> FloatTensor:
     """Measure how hard candidates are for the model.
