@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from pykeen.sampling import BasicNegativeSampler
 from pykeen.trackers import PythonResultTracker
 from pykeen.triples.instances import BatchedSLCWAInstances
 from torch.utils.data import DataLoader
@@ -18,7 +19,8 @@ from torch.utils.data import DataLoader
 from pykeen_dans.bank import NegativeBank, bank
 from pykeen_dans.engine import coupling
 from pykeen_dans.graph import reference
-from pykeen_dans.training.loops import CurriculumTrainingLoop
+from pykeen_dans.training.loops import CurriculumTrainingLoop, DANSKGCTrainingLoop, DANSTrainingLoop
+from pykeen_dans.training.shared_negatives import SharedNegativesTrainingLoop
 from pykeen_dans.utils import processes
 from pykeen_dans.utils.processes import SharedCounts
 
@@ -95,21 +97,49 @@ def test_two_runs_are_equal(num_workers: int) -> None:
     assert all(torch.equal(a, b) for a, b in zip(*drawn, strict=True))
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_reproducible_training(num_workers: int, isolated_cache: pathlib.Path) -> None:
-    """It is the same from run to run, whether what is kept on disk is there or has to be made."""
-    losses = []
-    for _ in range(2):
+SOFTMAX: dict[str, Any] = dict(model_kwargs=dict(loss="crossentropy"))
+#: Loops of this package, and the options of each
+LOOPS = {
+    "curriculum": dict(cls=CurriculumTrainingLoop, sampler_kwargs=dict(generator_kwargs=dict(difficulty="learned"))),
+    "eta": dict(cls=CurriculumTrainingLoop, eta=0.3),
+    "dans-kgc": dict(cls=DANSKGCTrainingLoop, num_shared=6, num_own=3, **SOFTMAX),
+    "dans": dict(cls=DANSTrainingLoop, num_shared=6, num_vectors=2, negative_sampler="dans", **SOFTMAX),
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_reproducible_training(name: str, isolated_cache: pathlib.Path) -> None:
+    """It is the same with and without workers, and whether what is kept on disk is there or has to be made."""
+    losses, weights = [], []
+    for num_workers in (0, 2, 0):
         # nothing is left in memory
         coupling._alone.clear()
         reference._alive.clear()
-        options = dict(generator_kwargs=dict(difficulty="learned"))
-        loop = make_loop(cls=CurriculumTrainingLoop, sampler_kwargs=options)
+        loop = make_loop(**LOOPS[name])
         torch.manual_seed(0)
         kwargs = dict(callbacks=None, callbacks_kwargs=dict(reproducible=True))
         losses.append(train(loop, num_epochs=3, num_workers=num_workers, **kwargs))
-    assert losses[0] == losses[1]
-    assert any(isolated_cache.rglob("*.safetensors"))
+        weights.append(loop.model.entity_representations[0](None).detach())
+    assert losses[0] == losses[1] == losses[2]
+    assert torch.equal(weights[0], weights[1])
+    assert len(set(losses[0])) == 3
+    assert name != "curriculum" or any(isolated_cache.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("cls", [CurriculumTrainingLoop, SharedNegativesTrainingLoop])
+def test_each_epoch_has_all_triples_in_another_order(cls: Any, num_workers: int) -> None:
+    factory = training_of("nations")
+    loop = make_loop(cls=cls, negative_sampler=BasicNegativeSampler, **SOFTMAX)
+    loader = loop._create_training_data_loader(
+        factory, sampler=None, batch_size=256, drop_last=False, num_workers=num_workers
+    )
+    epochs = [torch.cat([batch["positives"] for batch in loader]) for _ in range(2)]
+    assert len(loader) == 7
+    assert all(sorted(epoch.tolist()) == sorted(factory.mapped_triples.tolist()) for epoch in epochs)
+    assert not torch.equal(*epochs)
+    loader.dataset.drop_last = True
+    assert [len(batch["positives"]) for batch in loader] == [256] * 6
 
 
 def test_what_a_worker_is_sent_generates_nothing() -> None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from pykeen.triples.instances import BaseBatchedSLCWAInstances, SLCWABatch, SubGraphSLCWAInstances
 from pykeen.typing import FloatTensor, MappedTriples, Target
-from pykeen.utils import split_workload
 
 from ..scoring.proposals import Pool
 from ..scoring.representations import SIDES
 from ..scoring.strata import OwnCandidates
 from ..utils.validation import validate_choice, validate_sequence
+from .order import OrderedInstances
 
 __all__ = [
     "PositiveBatch",
@@ -50,7 +50,7 @@ class _PositivesOnly(BaseBatchedSLCWAInstances):
         return batch
 
 
-class PositiveInstances(_PositivesOnly):
+class PositiveInstances(_PositivesOnly, OrderedInstances):
     """Batches of positives in random order."""
 
     def move(self, device: torch.device) -> None:
@@ -62,14 +62,9 @@ class PositiveInstances(_PositivesOnly):
         if self.query_weights is not None:
             self.query_weights = self.query_weights.to(device)
 
-    # docstr-coverage: inherited
-    def iter_triple_ids(self) -> Iterable[Any]:  # noqa: D102
-        workload = split_workload(len(self.mapped_triples))
-        # PyKEEN makes lists of numbers, which costs more than all the rest of a batch
-        order = torch.randperm(len(workload), device=self.mapped_triples.device) + workload.start
-        for ids in order.split(self.batch_size):
-            if len(ids) == self.batch_size or not self.drop_last:
-                yield ids
+    def __iter__(self) -> Iterator[PositiveBatch]:
+        """Iterate over batches, in which nothing but their order is random."""
+        return (self[ids] for ids in self.iter_triple_ids())
 
 
 class SubGraphPositiveInstances(SubGraphSLCWAInstances, _PositivesOnly):

@@ -41,6 +41,7 @@ from ..utils.validation import (
     validate_positive,
 )
 from .generated import GeneratedCandidates, check_sampler
+from .order import EpochDataLoader
 from .positives import PositiveInstances, SharedBatch, SubGraphPositiveInstances, validate_sides
 from .resuming import ResumableTrainingLoop
 from .slicing import search_slice_size
@@ -223,7 +224,7 @@ class SharedNegativesTrainingLoop(ResumableTrainingLoop):
             instances.move(self.device)
             kwargs["pin_memory"] = False
         # automatic batching is disabled
-        return DataLoader(dataset=instances, batch_size=None, batch_sampler=None, **kwargs)
+        return EpochDataLoader(dataset=instances, batch_size=None, batch_sampler=None, **kwargs)
 
     def _may_move(self, num_workers: int) -> bool:
         """Return whether batches can be made on the model's device."""
