@@ -188,6 +188,20 @@ class TestRows:
         with pytest.raises(data.DataMissingError, match="PYKEEN_DANS_DATA is not set"):
             data.with_data_folder(made)
 
+    def test_synthetic_features(self, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path):
+        """Entities with the same answers are near to each other, and the path is not in the digest."""
+        made = experiment(Setting("nations-rotate", "dhns-images", 1))["pipeline"]
+        assert "$SYNTHETIC_FEATURES" in json.dumps(made)
+        monkeypatch.setattr(data, "PYKEEN_DATASETS", tmp_path)
+        filled = data.with_data_folder(made)
+        path = filled["negative_sampler_kwargs"]["modalities"]["visual"]["path"]
+        features = torch.from_numpy(np.load(path))
+        assert features.shape[0] == data.load("nations").num_entities
+        labels = data.load("nations").training.entity_to_id
+        near = torch.cdist(features, features).fill_diagonal_(torch.inf).argmin(dim=1)
+        assert near[labels["poland"]] == labels["ussr"] or near[labels["poland"]] == labels["cuba"]
+        assert data.with_data_folder(made) == filled
+
 
 class TestTraining:
     def test_parts_add_up(self, shared_cache: pathlib.Path):

@@ -25,6 +25,8 @@ from pykeen.datasets import Dataset, get_dataset
 from pykeen.datasets.base import EagerDataset
 from pykeen.triples import CoreTriplesFactory
 from pykeen.typing import MappedTriples
+from scipy.sparse import csr_matrix
+from sklearn.decomposition import TruncatedSVD
 
 #: Data sets of this and the number of entities are made up
 SYNTHETIC = "synthetic"
@@ -48,6 +50,8 @@ DATASETS: dict[str, tuple[str, int, int]] = {
 _SPLITS = ("train.txt", "valid.txt", "test.txt")
 #: What stands for the folder in configurations, whose digest must not depend on the machine
 _PLACEHOLDER = "$PYKEEN_DANS_DATA"
+#: What stands for the file of :func:`synthetic_features`, and the number of features of an entity
+_FEATURES, _NUM_FEATURES = "$SYNTHETIC_FEATURES", 32
 
 #: Exponent and shift of heads, relations and tails of FB15k-237, by maximum likelihood
 LAWS = ((0.749, 4.35e-3), (1.663, 5.68e-2), (0.814, 9.56e-5))
@@ -65,15 +69,38 @@ class DataMissingError(OSError):
 
 
 def with_data_folder(value: dict[str, Any]) -> dict[str, Any]:
-    """Put the folder of data at hand into a configuration.
+    """Put the folder of data at hand, and synthetic features, into the pipeline of an experiment.
 
     :raises DataMissingError: if it is needed, and the environment does not name it
     """
     text = json.dumps(value)
     if _PLACEHOLDER in text and "PYKEEN_DANS_DATA" not in os.environ:
         raise DataMissingError("PYKEEN_DANS_DATA is not set, which its modalities need")
+    if _FEATURES in text:
+        text = text.replace(_FEATURES, str(synthetic_features(value["dataset"])))
     made: dict[str, Any] = json.loads(text.replace(_PLACEHOLDER, os.environ.get("PYKEEN_DANS_DATA", "")))
     return made
+
+
+def synthetic_features(name: str) -> pathlib.Path:
+    """Make features of a known use, once: what a singular value decomposition tells of the entities from *all* triples.
+
+    They take the place of images, whose encoders cannot be had everywhere. Those of held-out triples are among them, as
+    an image may show what a graph does not say.
+    """
+    path = PYKEEN_DATASETS / name / "synthetic_features.npy"
+    if not path.is_file():
+        dataset = load(name)
+        triples = torch.cat([part.mapped_triples for part in dataset.factory_dict.values()]).numpy()
+        head, relation, tail = triples.T
+        num = dataset.num_entities
+        # a column for each query that an entity answers
+        columns = np.concatenate([relation * num + head, (dataset.num_relations + relation) * num + tail])
+        shape = (num, 2 * dataset.num_relations * num)
+        answers = csr_matrix((np.ones(len(columns)), (np.concatenate([tail, head]), columns)), shape=shape)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, TruncatedSVD(_NUM_FEATURES, random_state=0).fit_transform(answers).astype(np.float32))
+    return path
 
 
 def _unpack(name: str) -> None:

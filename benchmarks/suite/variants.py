@@ -77,7 +77,8 @@ _DANS_KGC = _live(KGC, "dans_kgc")
 _DANS = _live(GAN, "dans")
 #: The texts of the data set of a recipe, see :func:`suite.data.with_data_folder`
 _TEXTS = {"textual": {"text": "$PYKEEN_DANS_DATA/text/{title}/entity_text.tsv.xz"}}
-_IMAGES = {"visual": {"path": "$PYKEEN_DANS_DATA/synthetic/{title}/visual.pt"}}
+#: Features that take the place of images, see :func:`suite.data.synthetic_features`
+_IMAGES = {"visual": {"path": "$SYNTHETIC_FEATURES"}}
 _VECTORS = {"vector_weight": 0.05}
 _ALONE = {"distances": [1.0]}
 _NEAR = {"generator_kwargs": {"pathways": ["entity"], "distances": [1.0]}}
