@@ -33,11 +33,15 @@ _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#9
 _MARKERS = "osD^Pv*"
 
 
-def rows_of(folder: pathlib.Path, *names: str) -> pd.DataFrame:
-    """Load the rows that can be measured again, without further overrides, the last one of each seed."""
+def all_rows_of(folder: pathlib.Path, *names: str) -> pd.DataFrame:
+    """Load the rows that can be measured again, without further overrides."""
     rows = [row for name in names for row in load(folder / name) if not row.get("overrides") and is_present(row)]
-    frame = pd.DataFrame(rows, columns=None if rows else ["recipe", "variant", "seed", "mrr", "seconds", "run"])
-    return frame.drop_duplicates(["recipe", "variant", "seed"], keep="last")
+    return pd.DataFrame(rows, columns=None if rows else ["recipe", "variant", "seed", "mrr", "seconds", "run"])
+
+
+def rows_of(folder: pathlib.Path, *names: str) -> pd.DataFrame:
+    """Load the last row of each seed."""
+    return all_rows_of(folder, *names).drop_duplicates(["recipe", "variant", "seed"], keep="last")
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -70,7 +74,8 @@ def list_table(cells: Mapping[str, Sequence[str]], columns: Sequence[str], corne
 
 def levels_frame(folder: pathlib.Path, recipes: Sequence[str], variants: Sequence[str]) -> pd.DataFrame:
     """Pivot the mean test MRR, and seconds as multiples of those of ``basic`` in the same race."""
-    frame, raced = rows_of(folder, "quality.jsonl", "race.jsonl"), rows_of(folder, "race.jsonl")
+    # a seed may have been raced twice, against others each time
+    frame, raced = rows_of(folder, "quality.jsonl", "race.jsonl"), all_rows_of(folder, "race.jsonl")
     ranks = frame.pivot_table(index="variant", columns="recipe", values="mrr", aggfunc=spread)
     basic = raced[raced["variant"] == "basic"].set_index(["recipe", "run"])["seconds"]
     keys = pd.MultiIndex.from_frame(raced[["recipe", "run"]])
