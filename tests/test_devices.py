@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 import torch
 
@@ -10,6 +12,8 @@ from pykeen_dans.graph import HEAD, TAIL, queries
 from pykeen_dans.sampling import GeneratedNegativeSampler
 from pykeen_dans.space import live_space
 from pykeen_dans.utils.budget import Budget
+from pykeen_dans.utils.devices import DeviceCopies
+from pykeen_dans.utils.processes import SharedCounts
 
 from .utils import batch_of, check_negatives, make_sampler
 from .vectors import NUM_RELATIONS, make_engine, make_model
@@ -59,6 +63,27 @@ def test_nothing_of_a_draw_goes_through_the_cpu(
         drawn = made.draw(batch.to("meta"), side=side, num_draws=3)
         assert drawn.device.type == "meta"
         assert drawn.shape == (len(batch), 3)
+
+
+def test_copies_follow_what_they_are_of() -> None:
+    copies, tensor, meta = DeviceCopies(), torch.arange(3), torch.device("meta")
+    assert copies.get("a", tensor, tensor.device) is tensor
+    first = copies.get("a", tensor, meta, version=1)
+    assert first.device == meta
+    assert copies.get("a", tensor, meta, version=1) is first
+    assert copies.get("a", tensor, meta, version=2) is not first
+    assert not pickle.loads(pickle.dumps(copies))._copies
+
+
+def test_nobody_waits_for_what_is_counted_on_a_device() -> None:
+    counts = SharedCounts(2)
+    counts.add(3, torch.tensor(1, device="meta"))
+    # that it cannot be read shows that it was not
+    with pytest.raises(RuntimeError, match="meta"):
+        counts.totals()
+    counts.reset(0, 0)
+    counts.add(3, torch.tensor(1))
+    assert counts.totals() == [3, 1]
 
 
 @pytest.mark.parametrize("name", ["prior", "uniform"])

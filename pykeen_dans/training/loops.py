@@ -10,10 +10,9 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pykeen.training.callbacks import callback_resolver
-from pykeen.triples import CoreTriplesFactory
 from pykeen.triples.instances import SLCWABatch
 from pykeen.typing import FloatTensor
 from torch.utils.data import DataLoader
@@ -27,8 +26,7 @@ from ..sampling import (
 from ..scoring.proposals import BankProposal
 from ..utils.validation import validate_flag, validate_share
 from .callback import CurriculumTrainingCallback
-from .order import EpochDataLoader, OrderedInstances
-from .resuming import ResumableTrainingLoop
+from .order import OrderedTrainingLoop
 from .shared_negatives import SharedNegativesTrainingLoop
 
 __all__ = [
@@ -109,7 +107,7 @@ class DHNSTrainingLoop(GeneratedTrainingLoop):
     sampler_cls: ClassVar[type[GeneratedNegativeSampler]] = HierarchicalNegativeSampler
 
 
-class CurriculumTrainingLoop(ResumableTrainingLoop):
+class CurriculumTrainingLoop(OrderedTrainingLoop):
     r"""The sLCWA training loop with a generated sampler, coupled to the model by the callback ``curriculum``.
 
     This is how the papers train: each positive has negatives of its own, which are scored one by one. It is known to
@@ -152,36 +150,11 @@ class CurriculumTrainingLoop(ResumableTrainingLoop):
         return {**vars(self), "sampler_in_use": None}
 
     # docstr-coverage: inherited
-    def _create_training_data_loader(
-        self,
-        triples_factory: CoreTriplesFactory,
-        *,
-        sampler: Literal["schlichtkrull"] | None,
-        batch_size: int,
-        drop_last: bool,
-        **kwargs: Any,
-    ) -> DataLoader[SLCWABatch]:
-        if sampler is None:
-            # of what PyKEEN does, all but the order; it warns of True, which it passes
-            options = {} if kwargs.pop("shuffle", True) else {"shuffle": False}
-            instances = OrderedInstances.from_triples_factory(
-                triples_factory,
-                batch_size=batch_size,
-                drop_last=drop_last,
-                negative_sampler=self.negative_sampler,
-                negative_sampler_kwargs=self.negative_sampler_kwargs,
-                loss_weighter=self.loss_weighter,
-                loss_weighter_kwargs=self.loss_weighter_kwargs,
-                **options,
-            )
-            loader: Any = EpochDataLoader(dataset=instances, batch_size=None, batch_sampler=None, **kwargs)
-        else:
-            loader = super()._create_training_data_loader(
-                triples_factory, sampler=sampler, batch_size=batch_size, drop_last=drop_last, **kwargs
-            )
-        made = loader.dataset.negative_sampler
+    def _create_training_data_loader(self, *args: Any, **kwargs: Any) -> DataLoader[SLCWABatch]:
+        loader = super()._create_training_data_loader(*args, **kwargs)
+        sampler = loader.dataset.negative_sampler  # type: ignore[attr-defined]
         # of a training and its validation loss, both have the same engine
-        self.sampler_in_use = made if isinstance(made, GeneratedNegativeSampler) else None
+        self.sampler_in_use = sampler if isinstance(sampler, GeneratedNegativeSampler) else None
         return loader
 
     # docstr-coverage: inherited

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from pykeen.triples.instances import BaseBatchedSLCWAInstances, SLCWABatch, SubGraphSLCWAInstances
+from pykeen.triples.instances import BaseBatchedSLCWAInstances, SLCWABatch
 from pykeen.typing import FloatTensor, MappedTriples, Target
 
 from ..scoring.proposals import Pool
 from ..scoring.representations import SIDES
 from ..scoring.strata import OwnCandidates
 from ..utils.validation import validate_choice, validate_sequence
-from .order import OrderedInstances
+from .order import OrderedInstances, OrderedSubGraphInstances
 
 __all__ = [
     "PositiveBatch",
@@ -62,12 +62,8 @@ class PositiveInstances(_PositivesOnly, OrderedInstances):
         if self.query_weights is not None:
             self.query_weights = self.query_weights.to(device)
 
-    def __iter__(self) -> Iterator[PositiveBatch]:
-        """Iterate over batches, in which nothing but their order is random."""
-        return (self[ids] for ids in self.iter_triple_ids())
 
-
-class SubGraphPositiveInstances(SubGraphSLCWAInstances, _PositivesOnly):
+class SubGraphPositiveInstances(_PositivesOnly, OrderedSubGraphInstances):
     """Batches of positives that are coherent subgraphs."""
 
 

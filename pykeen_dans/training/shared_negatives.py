@@ -6,7 +6,7 @@ import functools
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from class_resolver import HintOrType, OptionalKwargs
@@ -41,9 +41,8 @@ from ..utils.validation import (
     validate_positive,
 )
 from .generated import GeneratedCandidates, check_sampler
-from .order import EpochDataLoader
+from .order import OrderedInstances, OrderedTrainingLoop
 from .positives import PositiveInstances, SharedBatch, SubGraphPositiveInstances, validate_sides
-from .resuming import ResumableTrainingLoop
 from .slicing import search_slice_size
 
 __all__ = [
@@ -53,7 +52,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 
-class SharedNegativesTrainingLoop(ResumableTrainingLoop):
+class SharedNegativesTrainingLoop(OrderedTrainingLoop):
     r"""Train with one pool of negatives for each batch, which stands for all entities.
 
     Each positive of a batch is compared with the same entities. They are scored by one matrix product where the model
@@ -92,6 +91,10 @@ class SharedNegativesTrainingLoop(ResumableTrainingLoop):
     """
 
     supports_slicing: ClassVar[bool] = True
+    instances: ClassVar[Mapping[str | None, type[OrderedInstances]]] = {
+        None: PositiveInstances,
+        "schlichtkrull": SubGraphPositiveInstances,
+    }
     #: The sampler where none is asked for, None for none
     sampler_cls: ClassVar[type[NegativeSampler] | None] = None
 
@@ -186,26 +189,16 @@ class SharedNegativesTrainingLoop(ResumableTrainingLoop):
         """
         return None if self._generated is None else self._generated.ids(positives, side)
 
+    def _sampler_of_instances(self) -> dict[str, Any]:
+        """Let batches have positives alone."""
+        return {}
+
     # docstr-coverage: inherited
     def _create_training_data_loader(
-        self,
-        triples_factory: CoreTriplesFactory,
-        *,
-        sampler: Literal["schlichtkrull"] | None,
-        batch_size: int,
-        drop_last: bool,
-        **kwargs: Any,
+        self, triples_factory: CoreTriplesFactory, **kwargs: Any
     ) -> DataLoader[SLCWABatch]:
-        validate_choice("sampler", str(sampler), ("None", "schlichtkrull"))
-        options = {} if kwargs.pop("shuffle", True) else {"shuffle": False}
-        instances = (SubGraphPositiveInstances if sampler else PositiveInstances).from_triples_factory(
-            triples_factory,
-            batch_size=batch_size,
-            drop_last=drop_last,
-            loss_weighter=self.loss_weighter,
-            loss_weighter_kwargs=self.loss_weighter_kwargs,
-            **options,
-        )
+        loader = super()._create_training_data_loader(triples_factory, **kwargs)
+        instances: Any = loader.dataset
         self._batch = None
         instances.query_weights = query_weights(
             instances.mapped_triples,
@@ -222,9 +215,8 @@ class SharedNegativesTrainingLoop(ResumableTrainingLoop):
         logger.debug("The forms of scores are %s.", form_names(self.model))
         if isinstance(instances, PositiveInstances) and self._may_move(kwargs.get("num_workers", 0)):
             instances.move(self.device)
-            kwargs["pin_memory"] = False
-        # automatic batching is disabled
-        return EpochDataLoader(dataset=instances, batch_size=None, batch_sampler=None, **kwargs)
+            loader.pin_memory = False
+        return loader
 
     def _may_move(self, num_workers: int) -> bool:
         """Return whether batches can be made on the model's device."""
