@@ -325,6 +325,23 @@ class TestPages:
         ]  # fmt: skip
         assert ".. figure::" in pages.chart(tmp_path, recipes=["umls-complex"], variants=["basic"], docs=tmp_path)
 
+    def test_gains(self, tmp_path: pathlib.Path):
+        for seed, name, rank, seconds in (
+            (1, "shared-256", 0.5, 2.0),
+            (1, "loop-near", 0.52, 3.0),
+            (2, "loop-near", 0.9, 9.0),
+        ):
+            row = row_of(Setting("umls-complex", name, seed), mrr=0.0, run=str(seed))
+            append(tmp_path / "trials.jsonl", row | {"valid_mrr": rank, "seconds": seconds})
+        # a race of its own has its own pool
+        append(
+            tmp_path / "trials.jsonl",
+            row_of(Setting("umls-complex", "shared-256", 2), mrr=0.0, run="2") | {"valid_mrr": 0.94, "seconds": 6.0},
+        )
+        text = pages.gains(tmp_path, recipes=["umls-complex"], variants=["shared-256", "loop-near", "loop-dans"])
+        cells = [line.split("- ", 1)[-1].strip() for line in text.splitlines() if "- " in line]
+        assert cells[2:] == ["shared, 256", ".720 ± .311 (2)", "256 + vectors near the kept entity", "-.010, 1.50 ×"]
+
     def test_growth(self, tmp_path: pathlib.Path):
         for size in (1000, 10000):
             parts = {"setup": 5.0, "draw": 0.0, "scores": size**0.5, "backward": 1.0}

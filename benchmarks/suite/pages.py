@@ -97,6 +97,25 @@ def levels(folder: pathlib.Path, *, recipes: Sequence[str], variants: Sequence[s
     return list_table(dict(zip(frame.index, frame.to_numpy().tolist(), strict=True)), [*frame.columns], "negatives")
 
 
+def gains(folder: pathlib.Path, *, recipes: Sequence[str], variants: Sequence[str]) -> str:
+    """Show what is gained on the first variant in the same race, by validation triples, and at what cost."""
+    rows = [row for row in load(folder / "trials.jsonl") if row["recipe"] in recipes and is_present(row)]
+    bases = {row["run"]: row for row in rows if row["variant"] == variants[0]}
+
+    def cell(recipe: str, variant: str) -> str:
+        pairs = [(row, bases[row["run"]]) for row in rows if (row["recipe"], row["variant"]) == (recipe, variant)]
+        if not pairs:
+            return _NOTHING
+        if variant == variants[0]:
+            return spread(pd.Series([row["valid_mrr"] for row, _ in pairs]))
+        gain = np.mean([row["valid_mrr"] - base["valid_mrr"] for row, base in pairs])
+        cost = np.mean([row["seconds"] / base["seconds"] for row, base in pairs])
+        return f"{gain:+.3f}".replace("0.", ".", 1) + f", {cost:.2f} ×"
+
+    lines = {label(variant): [cell(recipe, variant) for recipe in recipes] for variant in variants}
+    return list_table(lines, [title_of(recipe.partition("-")[0]) for recipe in recipes], "negatives")
+
+
 def details(folder: pathlib.Path, *, recipe: str, variants: Sequence[str]) -> str:
     """Show all measures of variants on one recipe."""
     frame = rows_of(folder, "quality.jsonl", "race.jsonl")
@@ -231,7 +250,9 @@ def estimators(folder: pathlib.Path) -> str:
     return list_table(lines, [*found[0]["errors"]] if found else [], "graph")
 
 
-_BLOCKS = {function.__name__: function for function in (levels, details, chart, negatives, steps, sizes, estimators)}
+_BLOCKS = {
+    function.__name__: function for function in (levels, gains, details, chart, negatives, steps, sizes, estimators)
+}
 
 
 def _block(line: str, results: pathlib.Path, docs: pathlib.Path) -> str:

@@ -42,6 +42,7 @@ class Part:
 PARTS = {
     "quality": Part("Train one after the other, and rank the test triples once.", False, {"negatives": 512}),
     "race": Part("Train in turns, epoch by epoch, so that seconds can be compared; rank off the clock.", True, {}),
+    "trials": Part("Race, and rank the validation triples alone.", True, {"ranked": "validation"}),
     "curves": Part("Race, and rank the validation triples in between, off the clock.", True, {"curve": True}),
     "cost": Part("Race, and tell steps apart by their parts, exactly.", True, {"ranked": "", "exact": True}),
     "scale": Part("Take some steps on graphs of any size.", True, {"ranked": "", "exact": True, "max_steps": 40}),
@@ -88,8 +89,9 @@ def is_present(row: Mapping[str, Any]) -> bool:
 
 def _keep(path: pathlib.Path, setting: Setting, row: dict[str, Any]) -> None:
     append(path, row | {"overrides": dict(setting.overrides)})
-    rank = f"MRR {row['mrr']:.4f}, validation {row['valid_mrr']:.4f}, " if "mrr" in row else ""
-    logger.info("%s, %s, seed %d: %s%.1f s", row["recipe"], row["variant"], row["seed"], rank, row["seconds"])
+    names = {"mrr": "MRR", "valid_mrr": "validation"}
+    ranks = "".join(f"{name} {row[key]:.4f}, " for key, name in names.items() if key in row)
+    logger.info("%s, %s, seed %d: %s%.1f s", row["recipe"], row["variant"], row["seed"], ranks, row["seconds"])
 
 
 def _is_at_hand(setting: Setting) -> bool:

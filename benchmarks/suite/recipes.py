@@ -173,7 +173,9 @@ def experiment(setting: Setting) -> dict[str, Any]:
         # the loop brings its own, and knows its sides
         pipeline["negative_sampler"] = negative_sampler_resolver.normalize_cls(loop.sampler_cls)
         pipeline["negative_sampler_kwargs"] = dict(overrides.get("negative_sampler_kwargs", {}))
-    elif not issubclass(loop, SLCWATrainingLoop) or issubclass(loop, SharedNegativesTrainingLoop):
+    elif not issubclass(loop, SLCWATrainingLoop) or (
+        issubclass(loop, SharedNegativesTrainingLoop) and "negative_sampler" not in overrides
+    ):
         del pipeline["negative_sampler"], pipeline["negative_sampler_kwargs"]
     else:
         # Bernoulli and pseudo-typed sampling choose the sides themselves

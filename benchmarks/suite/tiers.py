@@ -18,6 +18,12 @@ Entry = tuple[str, Iterable[str], Iterable[str], Iterable[int], dict[str, Any]]
 
 #: What a user chooses from
 LOOPS = ("basic", "basic-64", "1vsall", "shared-256", "shared-1024", "shared-all", "loop-dans_kgc", "loop-dans")
+#: What is put on top of a pool, which is the first one
+ON_TOP = (
+    *("shared-256", "shared-1024", "loop-near", "loop-near-relation", "loop-vectors", "loop-dans-vectors"),
+    *(f"loop-{name}-ids" for name in ("prior", "ridge", "dans_kgc", "dans")),
+    *("loop-prior-frozen", "loop-prior", "loop-dans_kgc", "loop-dans"),
+)
 DRAWN = ("basic", "bernoulli", "pseudotyped", "dans_kgc", "dans", "dhns")
 MODULES = ("basic", "dans_kgc", "no-dam", "no-ccd", "no-dtm", "dans_kgc-ridge", "dans_kgc-prior", "dans_kgc-uniform")
 CURRICULA = ("slow", "aggressive", "no-dtm", "reversed")
@@ -35,6 +41,7 @@ SMOKE: list[Entry] = [
     ("quality", ["nations-complex"], ["bernoulli", *LOOPS], [1], {"epochs": 2}),
     ("quality", ["nations-rotate", "nations-distmult"], ["basic", "dans", "dhns"], [1], {"epochs": 2}),
     ("race", ["nations-complex"], ["basic", "shared-256", "dans_kgc"], [1], {"epochs": 3}),
+    ("trials", ["nations-complex"], ["shared-256", "loop-near", "loop-prior-frozen"], [1], {"epochs": 2}),
     ("curves", ["nations-complex"], ["basic", "shared-256"], [1], {"epochs": 3}),
     ("cost", ["nations-complex"], ["basic", "shared-256"], [1], {"epochs": 2}),
     ("scale", ["synthetic500-complex", "synthetic1000-complex"], ["basic", "shared-64"], [1], {}),
@@ -51,6 +58,8 @@ FULL: list[Entry] = [
     ("race", [f"{name}-complex" for name in ("family", "umls", "kinships", "codexsmall")], LOOPS, range(1, 6), {}),
     ("race", ["wn18rr-complex", "fb15k237-complex", "nell995-complex"], LOOPS, _SEEDS, {}),
     ("race", ["codexsmall-rotate", "fb15k237-rotate"], LOOPS, _SEEDS[:2], {}),
+    ("trials", [f"{name}-complex" for name in ("family", "umls", "kinships", "codexsmall")], ON_TOP, [1], {}),
+    ("trials", [f"{name}-complex" for name in ("wn18rr", "fb15k237", "nell995", YAGO)], ON_TOP, [1], {}),
     ("curves", ["fb15k237-complex", f"{YAGO}-complex"], LOOPS, [1], {}),
     ("quality", _THREE, [*MODULES, "masked", "reference-1"], _SEEDS, {}),
     ("quality", _THREE[::2], CURRICULA, _SEEDS, {}),

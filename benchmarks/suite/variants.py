@@ -82,7 +82,8 @@ _IMAGES = {"visual": {"path": "$SYNTHETIC_FEATURES"}}
 _VECTORS = {"vector_weight": 0.05}
 _ALONE = {"distances": [1.0]}
 _NEAR = {"generator_kwargs": {"pathways": ["entity"], "distances": [1.0]}}
-_NEAR_SAMPLER = {"generator": "prior", "targets": [0.2], **_NEAR}
+_NEAR_RELATION = {"generator_kwargs": {"pathways": ["relation"], "distances": [1.0]}}
+_NEAR_SAMPLER = {"generator": "prior", "targets": [0.2]}
 _FOUR = {"num_shared": 256, "num_vectors": 4, "proposal": "uniform"}
 #: Ids of each query beside a uniform pool
 _IDS = {"num_shared": 256, "num_own": 8, "proposal": "uniform"}
@@ -109,14 +110,28 @@ VARIANTS: dict[str, Variant] = {
     "loop-dans": _softmax("dans", "256, drawn from dans", num_shared=256),
     "loop-dhns": _softmax("dhns", "256, drawn from dhns", num_shared=256),
     "loop-dhns-text": _softmax("dhns", "256, drawn from dhns, texts", sampler={"modalities": _TEXTS}, num_shared=256),
+    "loop-prior": _softmax("dans-kgc", "256, drawn from prior", sampler={"generator": "prior"}, num_shared=256),
     "loop-vectors": _softmax("dans-kgc", "256 + vectors of the diffusion", **_FOUR),
-    "loop-near": _softmax("dans", "256 + vectors near the kept entity", sampler=_NEAR_SAMPLER, **_FOUR),
-    "loop-near-10": _softmax("dans", "the same vectors, weight 10", sampler=_NEAR_SAMPLER, **_FOUR, vector_weight=10.0),
+    "loop-dans-vectors": _softmax("dans", "256 + vectors of the GAN", **_FOUR),
+    "loop-near": _softmax("dans", "256 + vectors near the kept entity", sampler=_NEAR_SAMPLER | _NEAR, **_FOUR),
+    "loop-near-relation": _softmax(
+        "dans", "256 + vectors near entity and relation", sampler=_NEAR_SAMPLER | _NEAR_RELATION, **_FOUR
+    ),
+    "loop-near-10": _softmax(
+        "dans", "the same vectors, weight 10", sampler=_NEAR_SAMPLER | _NEAR, **_FOUR, vector_weight=10.0
+    ),
     "loop-dans_kgc-ids": _softmax("dans-kgc", "256 + ids of dans_kgc", **_IDS),
+    "loop-dans-ids": _softmax("dans", "256 + ids of dans", **_IDS),
     **{
         f"loop-{name}-ids": _softmax("dans-kgc", f"256 + ids of {name}", sampler={"generator": name}, **_IDS)
         for name in ("prior", "ridge")
     },
+    # not coupled to the model: of a reference embedding, once
+    "loop-prior-frozen": Variant(
+        _softmax("shared-negatives", sampler={"generator": "prior"}, **_IDS).overrides | {"negative_sampler": KGC},
+        tuned=("crossentropy",),
+        label="256 + ids of prior, frozen",
+    ),
     # controls: another generator, or one that has learned nothing
     **{f"dans_kgc-{name}": _live(KGC, generator=name) for name in ("prior", "ridge", "uniform")},
     "dans_kgc-untrained": _live(KGC, generator_kwargs={"trained": False}),
