@@ -100,6 +100,8 @@ def levels(folder: pathlib.Path, *, recipes: Sequence[str], variants: Sequence[s
 def gains(folder: pathlib.Path, *, recipes: Sequence[str], variants: Sequence[str]) -> str:
     """Show what is gained on the first variant in the same race, by validation triples, and at what cost."""
     rows = [row for row in load(folder / "trials.jsonl") if row["recipe"] in recipes and is_present(row)]
+    # fewer epochs are those of all of them; further overrides are other trials
+    rows = [row for row in rows if {*row["overrides"]} <= {"training_kwargs"}]
     bases = {row["run"]: row for row in rows if row["variant"] == variants[0]}
 
     def cell(recipe: str, variant: str) -> str:

@@ -45,7 +45,7 @@ class CurriculumTrainingCallback(TrainingCallback):
     """Couple a generated negative sampler to the model under training.
 
     :param refresh_budget: the time for training the generator and refreshing the bank, as a share of the time that the
-        epochs take. An update that takes longer is paid back before the next one.
+        batches take. An update that takes longer is paid back before the next one.
     :param fit_share: the part of this time that goes into training the generator, in [0, 1]
     :param min_fit_steps: the number of training steps of the generator in each update, however little time there is
     :param fit_steps: the number of training steps of the generator after an epoch, instead of a time. Together with
@@ -107,7 +107,9 @@ class CurriculumTrainingCallback(TrainingCallback):
         self.coupling = Coupling()
         #: the number of epochs over which the curriculum runs
         self.horizon = 1
+        #: when the first batch of this epoch began, and the last one ended
         self._epoch_started: float | None = None
+        self._epoch_ended = 0.0
         self._batch_done = False
         self._num_batches = 0
         self._vector_losses: list[float] = []
@@ -191,10 +193,15 @@ class CurriculumTrainingCallback(TrainingCallback):
         )
 
     # docstr-coverage: inherited
+    def post_batch(self, **kwargs: Any) -> None:  # noqa: D102
+        # not after the epoch, where other callbacks may rank validation triples: that is no part of training
+        self._epoch_ended = time.perf_counter()
+
+    # docstr-coverage: inherited
     def post_epoch(self, epoch: int, epoch_loss: float, **kwargs: Any) -> None:  # noqa: D102
         now = time.perf_counter()
-        started = now if self._epoch_started is None else self._epoch_started
-        self.coupling.allowance += self.refresh_budget * (now - started)
+        if self._epoch_started is not None:
+            self.coupling.allowance += self.refresh_budget * (self._epoch_ended - self._epoch_started)
         self._epoch_started = None
         state = self.coupling.advance(epoch / self.horizon)
         engine = self._engine

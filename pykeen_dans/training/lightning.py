@@ -135,6 +135,12 @@ class CurriculumLightningCallback(pytorch_lightning.Callback):
         self.callback.on_batch(epoch=trainer.current_epoch + 1, batch=self._batch, batch_loss=math.nan)
 
     # docstr-coverage: inherited
+    def on_train_batch_end(  # noqa: D102
+        self, trainer: pytorch_lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.callback.post_batch()
+
+    # docstr-coverage: inherited
     def on_train_epoch_end(self, trainer: pytorch_lightning.Trainer, pl_module: Any) -> None:  # noqa: D102
         epoch = trainer.current_epoch + 1
         if trainer.is_global_zero:
