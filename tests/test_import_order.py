@@ -77,7 +77,16 @@ FIRST = (
     "pykeen.sampling, pykeen_dans",
     "pykeen_dans.multimodal.representation, pykeen_dans.training.callback",
     "pykeen.datasets, pykeen_dans.training.loops",
+    # not registered itself, but what is registered needs it
+    "pykeen_dans.training.order",
 )
+
+#: The modules of our room of training, but for one whose requirement warns by itself
+TRAINING = [
+    f"pykeen_dans.training.{path.stem}"
+    for path in sorted(pathlib.Path(__file__).parents[1].glob("pykeen_dans/training/[!_]*.py"))
+    if path.stem != "lightning"
+]
 
 #: Many others
 OTHERS = (
@@ -94,9 +103,9 @@ OTHERS = (
     "pykeen_dans",
     "pykeen_dans.datasets",
     "pykeen_dans.sampling",
-    "pykeen_dans.training.callback",
-    "pykeen_dans.training.loops",
-    "pykeen_dans.training.shared_negatives",
+    *TRAINING,
+    "pykeen_dans.inspection",
+    "pykeen_dans.commands",
     "pykeen_dans.scoring.query_forms",
     "pykeen_dans.engine.engine",
     "pykeen_dans.generators",

@@ -196,15 +196,21 @@ def _draw(raced: pd.DataFrame, recipes: Sequence[str], variants: Sequence[str]) 
 
 def negatives(folder: pathlib.Path, *, recipes: Sequence[str], variants: Sequence[str]) -> str:
     """Show how many negatives are true, and how hard they are, with each hardness band of generated ones."""
-    frame = rows_of(folder, "negatives.jsonl")
-    frame = frame[frame["recipe"].isin(recipes) & frame["variant"].isin(variants)]
+    frame = rows_of(folder, "quality.jsonl", "negatives.jsonl")
+    if "negatives" not in frame:
+        return list_table({}, [])
+    # the last seed of each, in the order in which they are asked for
+    frame = frame.dropna(subset=["negatives"]).drop_duplicates(["recipe", "variant"], keep="last")
+    frame = frame.set_index(["recipe", "variant"], drop=False).reindex(pd.MultiIndex.from_product([recipes, variants]))
+    frame = frame.dropna(subset=["negatives"])
     lines = [
         (f"{title_of_recipe(row.recipe)}: {label(row.variant)}{', band ' + str(band) if band else ''}", part)
         for row in frame.itertuples()
         for band, part in enumerate([row.negatives["drawn"], *row.negatives["bands"]])
     ]
     keys = {"known": "in training", "held_out": "in validation or test", "hardness": "median percentile"}
-    return list_table({key: [number(part[name], 4) for name in keys] for key, part in lines}, [*keys.values()])
+    cells = {key: [number(part[name], 4) for name in keys] for key, part in lines}
+    return list_table(cells, [*keys.values()], "negatives")
 
 
 def steps(folder: pathlib.Path, *, recipe: str, variants: Sequence[str]) -> str:
@@ -270,7 +276,7 @@ def _block(line: str, results: pathlib.Path, docs: pathlib.Path) -> str:
 def write_page(results: pathlib.Path, docs: pathlib.Path = DOCS) -> pathlib.Path:
     """Write the page."""
     lines = TEMPLATE.read_text(encoding="utf-8").splitlines()
-    text = "\n".join(_block(line, results, docs) if re.fullmatch(r"@\w+ .*@", line) else line for line in lines)
+    text = "\n".join(_block(line, results, docs) if re.fullmatch(r"@\w+( .*)?@", line) else line for line in lines)
     path = docs / "results.rst"
     path.write_text(text + "\n", encoding="utf-8")
     return path

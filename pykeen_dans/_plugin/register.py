@@ -21,6 +21,7 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -91,7 +92,7 @@ def _register_late(package: str, entries: Sequence[tuple[str, str, str]]) -> Non
     :param package: The package.
     :param entries: What belongs to it.
     """
-    for _, module, _ in entries:
+    for module in [name for name in sys.modules if name.startswith(f"{__name__.partition('.')[0]}.")]:
         if is_importing(module):
             # the user has begun with this module of ours, and it has caused the import of PyKEEN
             call_after_import(module, functools.partial(_register_late, package, entries))
