@@ -145,6 +145,8 @@ class Clock(TrainingCallback):
             if hasattr(loop, "_share"):
                 loop._share = self._end_with("draw", loop._share)
             loop._process_batch = self._end_with("scores", loop._process_batch)
+            # the gradients of a large graph are freed here, before anything is drawn or scored
+            loop.optimizer.zero_grad = self._end_with("optimizer", loop.optimizer.zero_grad)
             loop.model.post_parameter_update = self._end_with("optimizer", loop.model.post_parameter_update)
         self.steps += 1
 
