@@ -193,7 +193,7 @@ class CurriculumTrainingCallback(TrainingCallback):
         )
 
     # docstr-coverage: inherited
-    def post_batch(self, **kwargs: Any) -> None:  # noqa: D102
+    def post_batch(self, epoch: int, batch: Any, **kwargs: Any) -> None:  # noqa: D102
         # not after the epoch, where other callbacks may rank validation triples: that is no part of training
         self._epoch_ended = time.perf_counter()
 

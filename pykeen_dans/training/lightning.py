@@ -138,7 +138,7 @@ class CurriculumLightningCallback(pytorch_lightning.Callback):
     def on_train_batch_end(  # noqa: D102
         self, trainer: pytorch_lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.callback.post_batch()
+        self.callback.post_batch(epoch=trainer.current_epoch + 1, batch=batch)
 
     # docstr-coverage: inherited
     def on_train_epoch_end(self, trainer: pytorch_lightning.Trainer, pl_module: Any) -> None:  # noqa: D102
