@@ -296,6 +296,7 @@ class TestPages:
     def test_what_is_shown_is_what_was_measured(self, tmp_path: pathlib.Path):
         page = pages.write_page(RESULTS, tmp_path)
         assert page.read_text() == (pages.DOCS / page.name).read_text(), "run `python benchmarks/run.py tables`"
+        assert not [line for line in page.read_text().splitlines() if line.startswith("@")]
         readme = shutil.copy(pages.README, tmp_path / "README.md")
         pages.write_readme(RESULTS, readme)
         assert readme.read_text() == pages.README.read_text(), "run `python benchmarks/run.py tables`"

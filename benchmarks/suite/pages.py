@@ -44,9 +44,9 @@ def rows_of(folder: pathlib.Path, *names: str) -> pd.DataFrame:
     return all_rows_of(folder, *names).drop_duplicates(["recipe", "variant", "seed"], keep="last")
 
 
-def number(value: float, digits: int = 3) -> str:
-    """Show a share without a leading zero."""
-    return _NOTHING if pd.isna(value) else re.sub(r"^(-?)0\.", r"\1.", f"{value:.{digits}f}")
+def number(value: float, digits: int = 3, sign: str = "") -> str:
+    """Show a share without a leading zero, with ``sign="+"`` as a difference."""
+    return _NOTHING if pd.isna(value) else re.sub(r"^([+-]?)0\.", r"\1.", f"{value:{sign}.{digits}f}")
 
 
 def spread(values: pd.Series[float]) -> str:
@@ -99,9 +99,9 @@ def levels(folder: pathlib.Path, *, recipes: Sequence[str], variants: Sequence[s
 
 def gains(folder: pathlib.Path, *, recipes: Sequence[str], variants: Sequence[str]) -> str:
     """Show what is gained on the first variant in the same race, by validation triples, and at what cost."""
-    rows = [row for row in load(folder / "trials.jsonl") if row["recipe"] in recipes and is_present(row)]
     # fewer epochs are those of all of them; further overrides are other trials
-    rows = [row for row in rows if {*row["overrides"]} <= {"training_kwargs"}]
+    rows = [row for row in load(folder / "trials.jsonl") if {*row["overrides"]} <= {"training_kwargs"}]
+    rows = [row for row in rows if row["recipe"] in recipes and is_present(row)]
     bases = {row["run"]: row for row in rows if row["variant"] == variants[0]}
 
     def cell(recipe: str, variant: str) -> str:
@@ -112,7 +112,7 @@ def gains(folder: pathlib.Path, *, recipes: Sequence[str], variants: Sequence[st
             return spread(pd.Series([row["valid_mrr"] for row, _ in pairs]))
         gain = np.mean([row["valid_mrr"] - base["valid_mrr"] for row, base in pairs])
         cost = np.mean([row["seconds"] / base["seconds"] for row, base in pairs])
-        return f"{gain:+.3f}".replace("0.", ".", 1) + f", {cost:.2f} ×"
+        return f"{number(gain, sign='+')}, {cost:.2f} ×"
 
     lines = {label(variant): [cell(recipe, variant) for recipe in recipes] for variant in variants}
     return list_table(lines, [title_of(recipe.partition("-")[0]) for recipe in recipes], "negatives")

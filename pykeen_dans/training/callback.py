@@ -107,9 +107,9 @@ class CurriculumTrainingCallback(TrainingCallback):
         self.coupling = Coupling()
         #: the number of epochs over which the curriculum runs
         self.horizon = 1
-        #: when the first batch of this epoch began, and the last one ended
+        #: when the first batch of this epoch began, and how long it took from there to the end of the last one
         self._epoch_started: float | None = None
-        self._epoch_ended = 0.0
+        self._epoch_seconds = 0.0
         self._batch_done = False
         self._num_batches = 0
         self._vector_losses: list[float] = []
@@ -195,14 +195,14 @@ class CurriculumTrainingCallback(TrainingCallback):
     # docstr-coverage: inherited
     def post_batch(self, epoch: int, batch: Any, **kwargs: Any) -> None:  # noqa: D102
         # not after the epoch, where other callbacks may rank validation triples: that is no part of training
-        self._epoch_ended = time.perf_counter()
+        assert self._epoch_started is not None
+        self._epoch_seconds = time.perf_counter() - self._epoch_started
 
     # docstr-coverage: inherited
     def post_epoch(self, epoch: int, epoch_loss: float, **kwargs: Any) -> None:  # noqa: D102
         now = time.perf_counter()
-        if self._epoch_started is not None:
-            self.coupling.allowance += self.refresh_budget * (self._epoch_ended - self._epoch_started)
-        self._epoch_started = None
+        self.coupling.allowance += self.refresh_budget * self._epoch_seconds
+        self._epoch_started, self._epoch_seconds = None, 0.0
         state = self.coupling.advance(epoch / self.horizon)
         engine = self._engine
         metrics: dict[str, float] = {"hardness": state.hardness, "refreshed": 0, "fit_steps": 0}
