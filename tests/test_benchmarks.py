@@ -204,6 +204,19 @@ class TestRows:
 
 
 class TestTraining:
+    def test_freeing_gradients_is_a_part_of_the_optimizer(
+        self, monkeypatch: pytest.MonkeyPatch, shared_cache: pathlib.Path
+    ):
+        free = torch.optim.Adagrad.zero_grad
+
+        def slow(*args: Any, **kwargs: Any) -> None:
+            time.sleep(0.2)
+            free(*args, **kwargs)
+
+        monkeypatch.setattr(torch.optim.Adagrad, "zero_grad", slow)
+        parts = training.train(Setting("nations-complex", "shared-64", 1), ranked="", exact=True, max_steps=4)["parts"]
+        assert parts["optimizer"] > 0.5 > parts["draw"]
+
     def test_parts_add_up(self, shared_cache: pathlib.Path):
         started = time.perf_counter()
         row = training.train(Setting("nations-distmult", "basic", 1, SHORT), curve=True, negatives=32)
