@@ -14,9 +14,12 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 #: Import everything once; fork a process for each attempt, and kill it after a while, again and again until one is done
 SERVER = """
-import gc, json, os, pathlib, random, signal, sys, time
-import torch
+import gc, json, os, pathlib, random, signal, sys, threading, time
+import torch, tqdm
 torch.set_num_threads(1)
+# the lock of progress bars is shared by forked processes, and a killed one that holds it would block all others for good
+tqdm.tqdm.set_lock(threading.RLock())
+tqdm.tqdm.monitor_interval = 0
 from tests.trainings import make_loop, train
 from pykeen_dans.training import loops
 
