@@ -17,7 +17,7 @@ SERVER = """
 import gc, json, os, pathlib, random, signal, sys, threading, time
 import torch, tqdm
 torch.set_num_threads(1)
-# the lock of progress bars is shared by forked processes, and a killed one that holds it would block all others for good
+# forked processes share the lock of progress bars, and a killed one that holds it would block all others for good
 tqdm.tqdm.set_lock(threading.RLock())
 tqdm.tqdm.monitor_interval = 0
 from tests.trainings import make_loop, train

@@ -306,6 +306,36 @@ def test_bands_off_their_targets_are_told() -> None:
     assert steering.unheld(tolerance=0.5) == []
 
 
+@pytest.mark.parametrize("ageing", [1.0, 1.5, 2.5])
+@pytest.mark.parametrize("turnover", [1, 4, 10])
+def test_what_is_in_the_bank_comes_to_the_targets_though_it_is_old(ageing: float, turnover: int) -> None:
+    """A bank of the last updates, whose candidates have become easier since, is held calmly."""
+    steering, plant = HardnessSteering(TARGETS, min_spread=0.001), plant_of(1, 1, 1, 1)
+    made = [plant.percentiles(steering.spreads)] * turnover
+    steering.renew(turnover, total=turnover)
+    drawn = []
+    for _ in range(60):
+        banked = [[ageing * sum(of_band) / turnover] for of_band in zip(*map(first, made[-turnover:]), strict=True)]
+        steering.update(plant.percentiles(steering.spreads), plant, banked=banked)
+        made.append(plant.percentiles(steering.spreads))
+        steering.renew(1, total=turnover)
+        drawn.append(first(banked))
+    for measured in drawn[-20:]:
+        assert measured == pytest.approx(TARGETS, rel=0.15)
+    assert steering.percentiles == banked
+    assert first(made[-1]) == pytest.approx([target / ageing for target in TARGETS], rel=0.15)
+    # and does not become harder than is wanted on the way there
+    assert all(value > 0.8 * target for each in drawn for value, target in zip(each, TARGETS, strict=True))
+
+
+def test_a_bank_that_was_not_measured_has_no_age() -> None:
+    steering, plant = HardnessSteering(TARGETS, min_spread=0.01), plant_of(1, 1, 1, 1)
+    measured = plant.percentiles(steering.spreads)
+    steering.update(measured, plant, banked=[[math.nan]] * 4)
+    assert steering.ageing == [[1.0]] * 4
+    assert steering.percentiles == measured
+
+
 def test_bands_may_be_widened() -> None:
     steering = HardnessSteering((0.4, 0.1), num_sources=2)
     steering.widen(0.3)
@@ -327,7 +357,9 @@ def test_bands_stay_in_their_ranges_and_in_order_whatever_is_measured(
     prior = PriorGenerator(dim=2, num_relations=1, num_bands=4, pathways="entity")
     before = keep_distance(first(steering.spreads))
     for number, measured in enumerate(rounds):
-        steering.update([[value] for value in measured], diffusion if number % 2 else prior)
+        values = [[value] for value in measured]
+        steering.update(values, diffusion if number % 2 else prior, banked=values[::-1] if number % 3 else None)
+        assert all(0.25 <= factor <= 4 for (factor,) in steering.ageing)
         spreads = first(steering.spreads)
         assert all(min_spread <= spread <= 1 for spread in spreads)
         # bands that keep their distance never lose it

@@ -254,10 +254,11 @@ def test_bands_are_held_apart() -> None:
     assert isinstance(engine, GenerationEngine)
     targets = engine.steering.targets
     assert targets == (0.28, 0.21, 0.14, 0.07)
-    # on a sample of its own, many times as large as that by which bands are held, and decoded with as many pools
+    # on a sample of its own, many times as large as that of the loop, in a bank that is made anew in 16 epochs
     queries, _ = engine.graph.sample_positives(1000, seeded(5))
-    ids = torch.cat([engine.propose(rows) for rows in queries.rows.split(25)])
+    ids = engine.bank.ids[engine.bank.rows(queries.rows)].long()
     medians = [of_band[0] for of_band in engine.percentiles(loop.model, queries.rows, ids)]
     assert all(easier - harder > 0.02 for easier, harder in itertools.pairwise(medians)), medians
-    # the model still moves, and the loop follows
-    assert medians == pytest.approx(targets, rel=0.45)
+    assert medians == pytest.approx(targets, rel=1 / 3)
+    # what is made now has to be harder, by as much as the bank will age
+    assert all(factor[0] > 1 for factor in engine.steering.ageing)

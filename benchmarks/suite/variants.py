@@ -154,7 +154,7 @@ VARIANTS: dict[str, Variant] = {
     **_sweep("eta", _own(KGC), "training_loop_kwargs.eta", (0.1, 0.3, 0.5, 0.7, 0.9), training_loop="curriculum"),
     **_sweep("T", _DANS_KGC, _GENERATOR + ".num_timesteps", (25, 50, 100, 200)),
     **_sweep("beta_global", _DANS_KGC, _GENERATOR + ".beta_global", (0.05, 0.1, 0.2, 0.4)),
-    **_sweep("share", _DANS_KGC, "negative_sampler_kwargs.share", (0.0, 0.125, 0.5)),
+    **_sweep("share", _DANS_KGC, "negative_sampler_kwargs.share", (0.0, 0.25, 0.5)),
     # the parts of the two-way GAN, each left out
     "entity-way": _live(GAN, "dans, entity way alone", generator_kwargs={"pathways": ["entity"]}),
     "relation-way": _live(GAN, "dans, relation way alone", generator_kwargs={"pathways": ["relation"]}),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from pykeen.typing import FloatTensor, LongTensor
@@ -55,6 +55,11 @@ _LEARNED = 0.25
 _STEERING_QUERIES, _STEERING_SLOTS, _DIVERSITY_QUERIES = 256, 8, 128
 #: What samplers read
 _READ = ("index", "settings", "bank", "counts", "trust", "generates", "sources", "ordered")
+
+
+def _progress(title: str, *, total: int | None, unit: str, shown: bool) -> tqdm[NoReturn]:
+    """Make a progress bar, which appears where something takes long."""
+    return tqdm(total=total, desc=title, unit=unit, disable=not shown, leave=False, delay=_PATIENCE)
 
 
 class GenerationEngine:
@@ -212,14 +217,7 @@ class GenerationEngine:
         :returns: what it came to
         """
         generator, space = self._entered()
-        bar = tqdm(
-            total=budget.units,
-            desc="Training the generator",
-            unit="step",
-            disable=not use_tqdm,
-            leave=False,
-            delay=_PATIENCE,
-        )
+        bar = _progress("Training the generator", total=budget.units, unit="step", shown=use_tqdm)
         with bar, torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(torch.randint(2**31, size=(), generator=self.random)))
             budget.watch = bar.update
@@ -277,9 +275,7 @@ class GenerationEngine:
         done = 0
         empty = 0.0
         total = self.bank.num_rows
-        with tqdm(
-            total=total, desc="Generating negatives", unit="query", disable=not use_tqdm, leave=False, delay=_PATIENCE
-        ) as bar:
+        with _progress("Generating negatives", total=total, unit="query", shown=use_tqdm) as bar:
             while done < total and (size := budget.allow(min(_CHUNK, total - done))):
                 queries = self.turns.next(size, self.random)
                 ids = in_parts(self.propose, queries)
@@ -288,6 +284,7 @@ class GenerationEngine:
                 done += len(queries)
                 budget.spend(len(queries))
                 bar.update(len(queries))
+        self.steering.renew(done, total=total)
         return RefreshReport(queries=done, seconds=budget.elapsed, empty=empty / max(done, 1))
 
     def steer(self, model: Model) -> None:
@@ -300,11 +297,14 @@ class GenerationEngine:
         queries, answers = self.graph.sample_positives(_STEERING_QUERIES, self.random)
         slots = torch.randperm(self.settings.num_slots, generator=self.random)[:_STEERING_SLOTS]
         ids = self.propose(queries.rows)[..., slots]
-        measured = self.percentiles(model, queries.rows, ids)
-        ((of_answers,),) = self.percentiles(model, queries.rows, answers[:, None, None, None])
+        in_bank = self.bank.ids[self.bank.rows(queries.rows)][..., slots].long()
+        measured, banked, ((of_answers,),) = (
+            self.percentiles(model, queries.rows, each) for each in (ids, in_bank, answers[:, None, None, None])
+        )
         if of_answers < _LEARNED:
-            self.steering.update(measured, generator)
-        self.steering.percentiles = measured
+            self.steering.update(measured, generator, banked=banked)
+        else:
+            self.steering.percentiles = measured
 
     def percentiles(self, model: Model, rows: LongTensor, ids: LongTensor) -> list[list[float]]:
         """Measure the hardness of ids, see :func:`~pykeen_dans.engine.steering.median_percentiles`."""

@@ -6,6 +6,9 @@ ruinous for one of fifteen thousand, and a fixed spread grows easier as the mode
 each hardness band is measured at each update on a sample of queries, and the spread of the decoder, then the means of
 the generator itself, are moved towards the target. This loop is our own; the papers fix a timestep and hope.
 
+What is in the bank was made for the model of some updates ago, and is easier for that of now. How much easier than when
+it was made is measured, too, and what is made now is made harder by so much, that what training draws is on target.
+
 Bands keep their distance: the spreads of neighbours differ by a tenth at least. A model that does not rank known
 answers yet cannot tell what is hard, and is not asked.
 """
@@ -43,6 +46,12 @@ logger = logging.getLogger(__name__)
 _MAX_ENTRIES = 2**18
 #: The smallest distance of neighbouring bands, as a ratio of their spreads
 _LEAST_RATIO = 1.1
+#: How slowly the ageing of the bank is learned: how much the last measurement counts at least
+_LEAST_WEIGHT = 0.2
+#: How much harder new candidates become at most, to make up for old ones
+_MAX_AGEING = 4.0
+#: What belongs to the state
+_STATE = ("spreads", "percentiles", "made", "ageing", "renewed", "num_written", "num_updates")
 
 
 def score_candidates(model: Model, queries: QueryBatch, candidates: LongTensor) -> FloatTensor:
@@ -150,8 +159,12 @@ class HardnessSteering:
 
     #: for each band and source the share of all entities, the nearest ones, from which candidates are drawn
     spreads: list[list[float]]
-    #: for each band and source the last median percentile, NaN before it was measured
+    #: for each band and source the last median percentile of what training draws, NaN before it was measured
     percentiles: list[list[float]]
+    #: for each band and source how hard the candidates in the bank were when they were made, NaN before it was measured
+    made: list[list[float]]
+    #: for each band and source the factor by which their percentiles have grown since
+    ageing: list[list[float]]
 
     def __init__(
         self,
@@ -170,6 +183,10 @@ class HardnessSteering:
         # a uniform draw from the best share s has a median percentile of s / 2
         self.spreads = [[max(self.min_spread, min(1.0, 2 * target))] * num_sources for target in targets]
         self.percentiles = [[math.nan] * num_sources for _ in targets]
+        self.made = copy.deepcopy(self.percentiles)
+        self.ageing = [[1.0] * num_sources for _ in targets]
+        #: the share of the bank that was made anew since the last measurement, and the number of its rows with anything
+        self.renewed, self.num_written = 0.0, 0
         #: how often the bands were measured by a model that can tell, and moved where they had to be
         self.num_updates = 0
 
@@ -189,19 +206,55 @@ class HardnessSteering:
             high = min(high, self.spreads[band - 1][source] / _LEAST_RATIO)
         return min(low, 1.0), max(high, self.min_spread)
 
-    def update(self, measured: Sequence[Sequence[float]], generator: Generator) -> None:
+    def update(
+        self,
+        measured: Sequence[Sequence[float]],
+        generator: Generator,
+        *,
+        banked: Sequence[Sequence[float]] | None = None,
+    ) -> None:
         """Move towards the targets.
 
-        :param measured: for each band and source the median percentile, NaN where it could not be measured
+        :param measured: for each band and source the median percentile of new candidates, NaN where it could not be
+            measured
         :param generator: the generator, which is made harder or easier where the spread has come to its limit
+        :param banked: the same of what is in the bank, None where it is not known
         """
-        self.percentiles = [list(of_band) for of_band in measured]
         self.num_updates += 1
+        self.percentiles = [list(of_band) for of_band in measured]
+        if banked is not None:
+            self._learn_ageing(measured, banked)
         # the hardest first, so that easier ones find room above it
         for band in reversed(range(len(self.targets))):
             for source, value in enumerate(measured[band]):
                 if not math.isnan(value):
-                    self._move(band, source, self.targets[band] / max(value, 1e-3), generator)
+                    target = self.targets[band] / self.ageing[band][source]
+                    self._move(band, source, target / max(value, 1e-3), generator)
+
+    def renew(self, num_rows: int, *, total: int) -> None:
+        """Note that a part of the bank was made anew, as hard as candidates are at present.
+
+        :param num_rows: the number of rows that were written
+        :param total: the number of rows that there are
+        """
+        if num_rows > 0:
+            self.num_written = min(total, self.num_written + num_rows)
+            self.renewed = 1 - (1 - self.renewed) * (1 - min(1.0, num_rows / self.num_written))
+
+    def _learn_ageing(self, measured: Sequence[Sequence[float]], banked: Sequence[Sequence[float]]) -> None:
+        """Note what training draws, and how much easier it is than it was when it was made: a mean that fades."""
+        weight = max(_LEAST_WEIGHT, 1 / self.num_updates)
+        for band, of_band in enumerate(banked):
+            for source, held in enumerate(of_band):
+                if math.isnan(new := measured[band][source]) or math.isnan(held):
+                    continue
+                self.percentiles[band][source] = held
+                new, made = max(new, 1e-3), self.made[band][source]
+                made = new if math.isnan(made) else made * (new / made) ** self.renewed
+                age = min(max(held / made, 1 / _MAX_AGEING), _MAX_AGEING)
+                self.ageing[band][source] *= (age / self.ageing[band][source]) ** weight
+                self.made[band][source] = made
+        self.renewed = 0.0
 
     def _move(self, band: int, source: int, ratio: float, generator: Generator) -> None:
         """Move one band.
@@ -221,15 +274,16 @@ class HardnessSteering:
         self.spreads[band][source] = wanted
 
     def state_dict(self) -> dict[str, Any]:
-        """Tell the spreads, and the percentiles that were measured last."""
-        return {"spreads": self.spreads, "percentiles": self.percentiles}
+        """Tell the spreads, and what was measured."""
+        return {name: getattr(self, name) for name in _STATE}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where others were.
 
         :param state: what :meth:`state_dict` told
         """
-        self.spreads, self.percentiles = copy.deepcopy((state["spreads"], state["percentiles"]))
+        for name, value in copy.deepcopy(dict(state)).items():
+            setattr(self, name, value)
 
     def unheld(self, *, tolerance: float = 1 / 3) -> list[tuple[int, int]]:
         """Tell which bands are off their targets.

@@ -112,7 +112,7 @@ class GeneratedNegativeSampler(NegativeSampler):
         corruption_scheme: Collection[Target] | None = None,
         generator: HintOrType[Generator] = "diffusion",
         generator_kwargs: Mapping[str, Any] | None = None,
-        share: float = 0.25,
+        share: float = 0.125,
         curriculum: HintOrType[Curriculum] = None,
         curriculum_kwargs: Mapping[str, Any] | None = None,
         targets: Sequence[float] = (0.28, 0.21, 0.14, 0.07),
