@@ -61,7 +61,8 @@ def loader_of(sampler: Any, **kwargs: Any) -> DataLoader:
 )
 def test_workers_see_what_was_refreshed(start_method: str, sampler: str) -> None:
     tracker = PythonResultTracker()
-    loop = make_loop(tracker=tracker, negative_sampler=sampler)
+    # a whole number of generated negatives of each positive
+    loop = make_loop(tracker=tracker, negative_sampler=sampler, sampler_kwargs=dict(share=0.25))
     train(loop, num_workers=2, num_epochs=2)
     assert metrics_of(tracker, "fallback")[1] == 1
     assert metrics_of(tracker, "fallback")[2] < 0.2

@@ -114,8 +114,9 @@ class CurriculumTrainingLoop(OrderedTrainingLoop):
     PyKEEN as ``training_loop="curriculum"``.
 
     :param eta: the weight of the loss of generated negatives against that of uniform ones, $\eta L_{generated} + (1 -
-        \eta) L_{uniform}$ as in DANS-KGC (the convex form is inferred from a secondary summary). Default: all negatives
-        weigh the same, as in PyKEEN.
+        \eta) L_{uniform}$ as in DANS-KGC (the convex form is inferred from a secondary summary). None: all negatives
+        weigh the same, as in PyKEEN; losses that weigh negatives by their scores, as NSSA, then see hardly any but
+        generated ones. The default is our choice, by validation triples of three graphs.
     :param adapt_margin: whether to multiply the loss' margin by the curriculum's factor, "stage-aware" as in DANS-KGC
     :param kwargs: keyword-based parameters of :class:`pykeen.training.SLCWATrainingLoop`. Without a negative sampler,
         it is ``dans_kgc``.
@@ -126,7 +127,7 @@ class CurriculumTrainingLoop(OrderedTrainingLoop):
     #: The sampler where none is asked for
     sampler_cls: ClassVar[type[GeneratedNegativeSampler]] = DiffusionAdaptiveNegativeSampler
 
-    def __init__(self, *, eta: float | None = None, adapt_margin: bool = False, **kwargs: Any) -> None:
+    def __init__(self, *, eta: float | None = 0.3, adapt_margin: bool = False, **kwargs: Any) -> None:
         """Initialise the training loop."""
         if kwargs.get("negative_sampler") is None:
             kwargs["negative_sampler"] = self.sampler_cls
