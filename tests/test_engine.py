@@ -346,6 +346,17 @@ def test_steering_leads_to_the_targets(generator: str, kwargs: dict[str, Any]) -
     assert model.training
 
 
+@pytest.mark.parametrize("kwargs", [dict(num_timesteps=1000), dict(num_timesteps=400, bands=(400, 300, 200, 100))])
+def test_many_timesteps_are_no_divergence(kwargs: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    """At late timesteps hardly any signal is left, and dividing by it must not look like a network that has failed."""
+    engine = make_engine("diffusion", generator_kwargs=kwargs)
+    engine.enter(live_space(cyclic_model()))
+    engine.fit(Budget(units=20))
+    engine.check()
+    assert engine.trust > 0
+    assert "diverged" not in caplog.text
+
+
 def test_small_graphs_have_spreads_of_some_candidates_at_least() -> None:
     for min_candidates, expected in ((1, 0.02), (4, 4 / NUM_ENTITIES), (18, 18 / NUM_ENTITIES), (1000, 1.0)):
         engine = make_engine("ridge", min_candidates=min_candidates, targets=(0.01,))

@@ -7,6 +7,7 @@ process itself is in :mod:`pykeen_dans.generators.diffusion_process`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -43,14 +44,18 @@ _MAX_NORM, _WARM_UP = 1.0, 20
 
 
 def default_bands(num_timesteps: int, num_bands: int) -> tuple[int, ...]:
-    """Choose the timesteps of bands, from a half to an eighth of all (our choice; the paper does not say which).
+    """Choose the timesteps of bands (our choice; the paper does not say which).
+
+    They are from a half to an eighth of 50 timesteps, or of fewer. Of more, they are those at which as much of the
+    signal is left: its logarithm falls with the square of the timestep, divided by their number.
 
     :param num_timesteps: the number of timesteps
     :param num_bands: the number of bands
 
     :returns: the timesteps, easy first; fewer than wanted where there are not so many
     """
-    wanted = np.linspace(num_timesteps / 2, num_timesteps / 8, num_bands)
+    scale = min(num_timesteps, math.sqrt(50 * num_timesteps))
+    wanted = np.linspace(scale / 2, scale / 8, num_bands)
     return tuple(sorted({max(1, round(timestep)) for timestep in wanted}, reverse=True))
 
 
@@ -60,7 +65,7 @@ class DiffusionGenerator(Generator):
     :param dim: the dimension of the spaces
     :param num_relations: the number of relations
     :param num_bands: the number of hardness bands
-    :param bands: the timesteps of the hardness bands, easy (large) first, default: from a half to an eighth of all
+    :param bands: the timesteps of the hardness bands, easy (large) first, default: see :func:`default_bands`
     :param num_timesteps: the number of timesteps ``T``
     :param num_steps: the number of denoising steps from noise to the hardest band (DDIM), None for all steps of the
         ancestral chain (DDPM)

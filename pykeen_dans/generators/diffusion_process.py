@@ -39,6 +39,8 @@ __all__ = [
 _FIT_SAMPLES, _CHECK_SAMPLES = 4096, 512
 #: Where few entities have a place in a space, at most this many times more positives are drawn to find enough of them
 _MAX_OVERDRAW = 8
+#: Where less of the signal is left, as a share of variance, it is not amplified any further: vectors are almost noise
+_LEAST_SIGNAL = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -302,8 +304,8 @@ class DiffusionProcess(nn.Module):
         return torch.stack([found[band] for band in self.bands], dim=1)
 
     def _kept(self, x: FloatTensor, abar: FloatTensor) -> FloatTensor:
-        """Turn a state of the chain into a vector whose signal has its full size."""
-        return x / abar.sqrt()
+        """Turn a state of the chain into a vector whose signal has its full size, unless it is almost noise."""
+        return x / abar.clamp(min=_LEAST_SIGNAL).sqrt()
 
     def _step(
         self,
