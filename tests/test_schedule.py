@@ -174,6 +174,15 @@ def test_default_bands_are_in_order(num_timesteps: int, num_bands: int) -> None:
         assert len(bands) == num_bands
 
 
+@pytest.mark.parametrize("num_timesteps", [100, 200, 1000])
+def test_default_bands_of_many_timesteps_have_the_signal_of_those_of_fifty(num_timesteps: int) -> None:
+    def signal(number: int) -> torch.Tensor:
+        schedule = NoiseSchedule(num_timesteps=number, beta_low=1e-4, beta_global=0.2, mu=1.0)
+        return schedule.alpha_bars(torch.tensor([0.5]))[0, list(default_bands(number, 4))].log()
+
+    torch.testing.assert_close(signal(num_timesteps), signal(50), rtol=0.15, atol=0.02)
+
+
 @pytest.mark.parametrize(
     ("bands", "message"),
     [

@@ -116,7 +116,8 @@ class CurriculumTrainingLoop(OrderedTrainingLoop):
     :param eta: the weight of the loss of generated negatives against that of uniform ones, $\eta L_{generated} + (1 -
         \eta) L_{uniform}$ as in DANS-KGC (the convex form is inferred from a secondary summary). None: all negatives
         weigh the same, as in PyKEEN; losses that weigh negatives by their scores, as NSSA, then see hardly any but
-        generated ones. The default is our choice, by validation triples of three graphs.
+        generated ones. The default is our choice, by validation triples of three graphs. Where the ``share`` of a
+        positive's negatives is no whole number, one that is uniform for some positives is among the generated ones.
     :param adapt_margin: whether to multiply the loss' margin by the curriculum's factor, "stage-aware" as in DANS-KGC
     :param kwargs: keyword-based parameters of :class:`pykeen.training.SLCWATrainingLoop`. Without a negative sampler,
         it is ``dans_kgc``.
