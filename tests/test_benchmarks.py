@@ -27,6 +27,8 @@ from suite.recipes import MODELS, Setting, experiment
 from suite.rows import RESULTS, append, digest, load
 from suite.variants import VARIANTS
 
+from pykeen_dans.multimodal import attached_modalities, load_modalities
+
 from . import turns
 
 #: A training of no account
@@ -201,6 +203,26 @@ class TestRows:
         near = torch.cdist(features, features).fill_diagonal_(torch.inf).argmin(dim=1)
         assert near[labels["poland"]] == labels["ussr"] or near[labels["poland"]] == labels["cuba"]
         assert data.with_data_folder(made) == filled
+        rows = pathlib.Path(path).with_suffix(".txt").read_text().splitlines()
+        assert [labels[label] for label in rows] == [*range(len(labels))]
+        assert filled["negative_sampler_kwargs"]["modalities"]["visual"]["labels"] == path.replace(".npy", ".txt")
+
+    def test_features_that_the_model_reads(self):
+        """They come with the data set, of which there is one in memory for each kind of features."""
+        made = experiment(Setting("mkgw-rotate", "basic-reading-images", 1))["pipeline"]
+        assert made["model_kwargs"]["entity_representations"] == "multimodal"
+        try:
+            made = data.with_data_folder(made)
+            found = data.load("mkgw", **made["dataset_kwargs"])
+        except data.DataMissingError as error:
+            pytest.skip(str(error))
+        attached = attached_modalities(found.training)
+        (modality,) = load_modalities(
+            attached, num_entities=found.num_entities, entity_to_id=found.training.entity_to_id
+        )
+        features = np.load(made["dataset_kwargs"]["visual"]["path"])
+        assert modality.name == "visual" and np.allclose(modality.features.numpy(), features)
+        assert data.load("mkgw", **made["dataset_kwargs"]) is found is not data.load("mkgw")
 
 
 class TestTraining:

@@ -50,7 +50,7 @@ DATASETS: dict[str, tuple[str, int, int]] = {
 _SPLITS = ("train.txt", "valid.txt", "test.txt")
 #: What stands for the folder in configurations, whose digest must not depend on the machine
 _PLACEHOLDER = "$PYKEEN_DANS_DATA"
-#: What stands for the file of :func:`synthetic_features`, and the number of features of an entity
+#: What stands for the files of :func:`synthetic_features`, before their suffixes, and the number of features
 _FEATURES, _NUM_FEATURES = "$SYNTHETIC_FEATURES", 32
 
 #: Exponent and shift of heads, relations and tails of FB15k-237, by maximum likelihood
@@ -87,9 +87,12 @@ def synthetic_features(name: str) -> pathlib.Path:
 
     They take the place of images, whose encoders cannot be had everywhere. Those of held-out triples are among them, as
     an image may show what a graph does not say.
+
+    :returns: the path of an array (``.npy``) and of the labels of its rows (``.txt``), without these suffixes
     """
-    path = PYKEEN_DATASETS / name / "synthetic_features.npy"
-    if not path.is_file():
+    path = PYKEEN_DATASETS / name / "synthetic_features"
+    # the array last, so that it is there only where both are
+    if not path.with_suffix(".npy").is_file():
         dataset = load(name)
         triples = torch.cat([part.mapped_triples for part in dataset.factory_dict.values()]).numpy()
         head, relation, tail = triples.T
@@ -99,7 +102,12 @@ def synthetic_features(name: str) -> pathlib.Path:
         shape = (num, 2 * dataset.num_relations * num)
         answers = csr_matrix((np.ones(len(columns)), (np.concatenate([tail, head]), columns)), shape=shape)
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, TruncatedSVD(_NUM_FEATURES, random_state=0).fit_transform(answers).astype(np.float32))
+        labels = dataset.training.entity_id_to_label
+        path.with_suffix(".txt").write_text("".join(f"{labels[index]}\n" for index in range(num)), encoding="utf-8")
+        np.save(
+            path.with_suffix(".npy"),
+            TruncatedSVD(_NUM_FEATURES, random_state=0).fit_transform(answers).astype(np.float32),
+        )
     return path
 
 
@@ -141,13 +149,18 @@ def synthetic_dataset(num_entities: int, *, create_inverse_triples: bool) -> Dat
     return EagerDataset(training=training, testing=few, validation=few)
 
 
-@functools.lru_cache(maxsize=2)
-def load(name: str, *, create_inverse_triples: bool = True) -> Dataset:
-    """Load a data set by its name in the names of recipes.
+def load(name: str, *, create_inverse_triples: bool = True, **features: Any) -> Dataset:
+    """Load a data set by its name in the names of recipes, with features for those that have some.
 
     :raises DataMissingError: if it is not on this machine and cannot be downloaded
     """
-    kwargs = {"create_inverse_triples": create_inverse_triples}
+    return _load(name, create_inverse_triples, json.dumps(features))
+
+
+@functools.lru_cache(maxsize=2)
+def _load(name: str, create_inverse_triples: bool, features: str) -> Dataset:
+    """Load a data set, with features in JSON."""
+    kwargs = {"create_inverse_triples": create_inverse_triples} | json.loads(features)
     if name.startswith(SYNTHETIC):
         return synthetic_dataset(int(name.removeprefix(SYNTHETIC)), **kwargs)
     _unpack(name)

@@ -28,7 +28,7 @@ DRAWN = ("basic", "bernoulli", "pseudotyped", "dans_kgc", "dans", "dhns")
 MODULES = ("basic", "dans_kgc", "no-dam", "no-ccd", "no-dtm", "dans_kgc-ridge", "dans_kgc-prior", "dans_kgc-uniform")
 CURRICULA = ("slow", "aggressive", "no-dtm", "reversed")
 GAN = ("basic", "dans", "entity-way", "relation-way", "no-film", "one-head", "dans-untrained", "vectors")
-HIERARCHY = ("basic", *(name for name in VARIANTS if name.startswith("dhns")))
+HIERARCHY = tuple(name for name in VARIANTS if name == "basic" or "reading" in name or name.startswith("dhns"))
 _THREE = ("family-complex", "umls-complex", "codexsmall-complex")
 _SEEDS = (1, 2, 3)
 

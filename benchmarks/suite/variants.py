@@ -57,6 +57,12 @@ def _sweep(name: str, base: Variant, path: str, values: Iterable[Any], **kwargs:
     return {f"{name}-{value}": Variant(overrides) for value, overrides in made.items()}
 
 
+def _reading(features: Mapping[str, Any], base: Variant, label: str) -> Variant:
+    """Make a variant of a model that reads features itself, which the data set brings along."""
+    reads = {"dataset_kwargs": features, "model_kwargs": {"entity_representations": "multimodal"}}
+    return Variant(merge(base.overrides, reads), label=label)
+
+
 def nested(path: str, value: Any) -> dict[str, Any]:
     """Make nested dictionaries of keys with dots between them, and the innermost value."""
     for key in reversed(path.split(".")):
@@ -78,7 +84,7 @@ _DANS = _live(GAN, "dans")
 #: The texts of the data set of a recipe, see :func:`suite.data.with_data_folder`
 _TEXTS = {"textual": {"text": "$PYKEEN_DANS_DATA/text/{title}/entity_text.tsv.xz"}}
 #: Features that take the place of images, see :func:`suite.data.synthetic_features`
-_IMAGES = {"visual": {"path": "$SYNTHETIC_FEATURES"}}
+_IMAGES = {"visual": {"path": "$SYNTHETIC_FEATURES.npy", "labels": "$SYNTHETIC_FEATURES.txt"}}
 _VECTORS = {"vector_weight": 0.05}
 _ALONE = {"distances": [1.0]}
 _NEAR = {"generator_kwargs": {"pathways": ["entity"], "distances": [1.0]}}
@@ -178,6 +184,11 @@ VARIANTS: dict[str, Variant] = {
     "dhns-bands-1": _live(HIERARCHICAL, modalities=_TEXTS, targets=[0.14]),
     "dhns-bands-2": _live(HIERARCHICAL, modalities=_TEXTS, targets=[0.21, 0.07]),
     "dhns-images": _live(HIERARCHICAL, "dhns, synthetic images", modalities=_IMAGES),
+    # the model reads the features, too, as in the paper
+    "basic-reading-text": _reading(_TEXTS, _own("basic"), "uniform, the model reads texts"),
+    "dhns-reading-text": _reading(_TEXTS, _live(HIERARCHICAL), "dhns, the model reads texts"),
+    "basic-reading-images": _reading(_IMAGES, _own("basic"), "uniform, the model reads synthetic images"),
+    "dhns-reading-images": _reading(_IMAGES, _live(HIERARCHICAL), "dhns, the model reads synthetic images"),
 }
 
 
