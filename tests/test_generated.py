@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from pykeen.losses import CrossEntropyLoss
-from pykeen.models import DistMult
+from pykeen.models import ERModel
 from pykeen.trackers import PythonResultTracker
 from torch import Tensor
 
@@ -28,13 +28,18 @@ ALL = 100
 SAMPLER: dict[str, Any] = dict(generator="prior", targets=[0.3], reference_kwargs=dict(kind="random"))
 
 
-def make_loop(**kwargs: Any) -> SharedNegativesTrainingLoop:
+def make_loop(*, regularized: bool = False, **kwargs: Any) -> SharedNegativesTrainingLoop:
     factory = training_of("nations")
     torch.manual_seed(0)
-    model = DistMult(triples_factory=factory, embedding_dim=8, random_seed=0, loss=CrossEntropyLoss())
-    # losses are compared with what is computed by hand
-    for representation in (*model.entity_representations, *model.relation_representations):
-        representation.regularizer = None
+    vectors = dict(shape=8, initializer="xavier_uniform_")
+    model = ERModel(
+        triples_factory=factory,
+        interaction="distmult",
+        entity_representations_kwargs=vectors | dict(regularizer="powersum" if regularized else None),
+        relation_representations_kwargs=vectors,
+        random_seed=0,
+        loss=CrossEntropyLoss(),
+    )
     options = dict(negative_sampler="dans_kgc", negative_sampler_kwargs=SAMPLER, num_shared=ALL) | kwargs
     return SharedNegativesTrainingLoop(
         model=model, triples_factory=factory, automatic_memory_optimization=False, **options
@@ -63,8 +68,8 @@ def gradient(loop: SharedNegativesTrainingLoop) -> Tensor:
 @pytest.mark.parametrize("entity", [None, 3, -1], ids=["generated", "always the same", "none"])
 @pytest.mark.parametrize("num_own", [1, 6])
 def test_ids_keep_the_target(entity: int | None, num_own: int) -> None:
-    """With a pool of all entities, whatever the bank holds changes neither loss nor gradient."""
-    plain, loop = make_loop(num_own=0), make_loop(num_own=num_own)
+    """With a pool of all entities, whatever the bank holds changes neither loss, with regularization, nor gradient."""
+    plain, loop = (make_loop(num_own=number, regularized=True) for number in (0, num_own))
     batches = first_batch(plain), first_batch(loop)
     if entity is not None:
         bank_of(loop).ids.fill_(entity)
@@ -90,6 +95,23 @@ def test_the_hardest_ids_keep_the_target_in_expectation() -> None:
             losses.append(loop._process_batch(batches[1], 0, 32))
     # the logarithm of an unbiased estimate is a little too small
     assert abs(torch.stack(losses).mean() - expected) < 0.1
+
+
+def test_a_pool_from_the_bank_regularizes_all_entities_alike() -> None:
+    """An entity that is proposed always is regularized no more than in a uniform pool."""
+    loop = make_loop(num_own=0, num_shared=8, proposal="bank", regularized=True)
+    batch = first_batch(loop)
+    bank = bank_of(loop)
+    bank.ids.fill_(3)
+    bank.version += 1
+    of_pools = []
+    for _ in range(2_000):
+        loop._batch = None
+        pool = loop._share(batch).pools["tail"]
+        assert pool.representatives is not None and pool.ids.tolist().count(3) > 3
+        of_pools.append(torch.bincount(pool.ids[pool.representatives], minlength=14))
+    shares = torch.stack(of_pools).double().mean(dim=0) / 8
+    assert shares.tolist() == pytest.approx([1 / 14] * 14, abs=0.02)
 
 
 def test_vectors_stand_for_so_many_entities() -> None:

@@ -42,7 +42,7 @@ def make_proposal(name: str, **kwargs: Any) -> Proposal:
 @settings(deadline=None)
 def test_uniform_strata(num_entities: int, size: int, seed: int) -> None:
     """Ids come once, and weights add up to the number of entities whatever is drawn."""
-    ids, log_weights, distinct = UniformProposal(num_entities=num_entities).draw(size, generator=seeded(seed))
+    ids, log_weights, distinct, _ = UniformProposal(num_entities=num_entities).draw(size, generator=seeded(seed))
     assert distinct
     assert len(ids) == len(log_weights) == min(size, num_entities)
     assert len(ids.unique()) == len(ids)
@@ -54,7 +54,7 @@ def test_uniform_strata(num_entities: int, size: int, seed: int) -> None:
 @pytest.mark.parametrize("size", [NUM_ENTITIES, 100])
 def test_all_entities(name: str, size: int) -> None:
     """With as many draws as entities, each of them is there once, and stands for itself."""
-    ids, log_weights, _ = make_proposal(name).draw(size)
+    ids, log_weights, *_ = make_proposal(name).draw(size)
     assert ids.tolist() == list(range(NUM_ENTITIES))
     assert not log_weights.any()
 
@@ -68,7 +68,7 @@ def test_sums_are_unbiased(name: str, size: int, replacement: bool) -> None:
     generator = seeded()
     sums = torch.empty(3_000)
     for number in range(len(sums)):
-        ids, log_weights, _ = proposal.draw(size, generator=generator)
+        ids, log_weights, *_ = proposal.draw(size, generator=generator)
         sums[number] = (log_weights.exp() * values[ids]).sum()
     error = sums.std() / math.sqrt(len(sums))
     assert abs(sums.mean() - values.sum()) < 4 * error + 1.0e-4
@@ -114,7 +114,7 @@ def test_reproducible(name: str) -> None:
 def test_many_entities() -> None:
     """Ids beyond what single precision can tell apart are drawn, too, and quickly."""
     num_entities = 2**31
-    ids, log_weights, _ = UniformProposal(num_entities=num_entities).draw(10_000, generator=seeded())
+    ids, log_weights, *_ = UniformProposal(num_entities=num_entities).draw(10_000, generator=seeded())
     assert (ids % 2 == 1).float().mean() > 0.4
     assert ids.max() > 0.99 * num_entities
     assert log_weights.exp().double().sum().item() == pytest.approx(num_entities, rel=1.0e-4)

@@ -268,20 +268,68 @@ def test_no_form_of_unknown_subclasses() -> None:
 
 
 def test_regularizers_are_updated_once() -> None:
-    """Heads, relations, tails and the candidates of each side have one part each in the regularization."""
+    """Heads, relations, tails and the shared candidates of each side have one part each in the regularization."""
     model, factory, _ = make_model(
         "complex", regularizer="powersum", regularizer_kwargs=dict(weight=1.0, p=3.0, dim=-1)
     )
     positives, candidates = candidates_of(factory)
     entity, relation = model.entity_representations[0], model.relation_representations[0]
-    score_candidates(model, positives, {"tail": candidates, "head": Candidates(candidates.shared[:5])})
+    shared, representatives = candidates.shared, torch.tensor([1, 1, 4])
+    head = Candidates(shared[:5], candidates.own, representatives=representatives)
+    score_candidates(model, positives, {"tail": candidates, "head": head})
     found = model.collect_regularization_term()
-    looked_up = [positives[:, 0], positives[:, 2], *candidates, candidates.shared[:5]]
-    vectors = [entity._plain_forward(ids) for ids in looked_up if ids is not None]
+    looked_up = [positives[:, 0], positives[:, 2], shared, shared[representatives]]
+    vectors = [entity._plain_forward(ids) for ids in looked_up]
     expected = [entity.regularizer(x) for x in vectors] + [
         relation.regularizer(relation._plain_forward(positives[:, 1]))
     ]
     torch.testing.assert_close(found.squeeze(), torch.stack(expected).sum())
+
+
+@pytest.mark.parametrize("name", ["normalized", "multimodal", "model"])
+def test_own_candidates_are_not_regularized(name: str) -> None:
+    """However a model computes its vectors, own candidates leave the regularization as it is."""
+    factory = training_of("nations")
+    weights = dict(regularizer="powersum", regularizer_kwargs=dict(weight=1.0, p=3.0, dim=-1))
+    torch.manual_seed(0)
+    model = {
+        "normalized": lambda: ERModel(
+            triples_factory=factory,
+            interaction="distmult",
+            entity_representations_kwargs=dict(shape=8, normalizer="normalize", **weights),
+            relation_representations_kwargs=dict(shape=8, **weights),
+        ),
+        "multimodal": lambda: ERModel(
+            triples_factory=factory,
+            interaction="distmult",
+            entity_representations="multimodal",
+            entity_representations_kwargs=dict(shape=8, modalities=dict(numeric=torch.eye(14).tolist()), **weights),
+            relation_representations_kwargs=dict(shape=8),
+        ),
+        "model": lambda: _Scoring(
+            triples_factory=factory,
+            interaction="distmult",
+            entity_representations_kwargs=dict(shape=8, **weights),
+            relation_representations_kwargs=dict(shape=8),
+        ),
+    }[name]()
+    positives, candidates = candidates_of(factory)
+    terms, scores = [], []
+    for choice in (candidates, Candidates(candidates.shared), candidates._replace(representatives=torch.arange(2))):
+        scores.append(score_candidates(model, positives, {"tail": choice})["tail"])
+        terms.append(float(model.collect_regularization_term()))
+    assert terms[0] == pytest.approx(terms[1]) and terms[0] > 0
+    torch.testing.assert_close(scores[2].shared, scores[0].shared)
+    # a model that scores by itself regularizes what it scores
+    assert (terms[2] == pytest.approx(terms[0])) == (name == "model")
+    assert all(module.training for module in model.modules())
+
+
+class _Scoring(ERModel[Any, Any, Any]):
+    """A model with scores of its own."""
+
+    def score_t(self, *args: Any, **kwargs: Any) -> Tensor:
+        return super().score_t(*args, **kwargs)
 
 
 def test_embeddings_are_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,9 @@ same as $(|E| - 1)$ divided by that number.
 
 By default, pools are stratified: the unit interval of cumulated probabilities is cut into $M$ equal parts, and one
 entity is drawn from each. Weights stay what they are, and sums over the pool vary less than with independent draws.
+
+Regularisers do not know of weights. What they see of a pool that is not uniform are those *representatives*, drawn from
+it in proportion to its weights, of which each stands for the same number of entities [Rubin1987]_.
 """
 
 from __future__ import annotations
@@ -48,6 +51,9 @@ class Pool(NamedTuple):
     log_weights: FloatTensor
     #: Whether it is known that no id comes twice, by which masks are made faster
     distinct: bool = False
+    #: Positions within the pool, each of which stands for the same number of entities, shape: ``(num_shared,)``; None
+    #: where all positions do
+    representatives: LongTensor | None = None
 
 
 class Proposal(ABC):
@@ -154,8 +160,11 @@ class _TableProposal(Proposal):
         if not self.replacement:
             uniform = (torch.arange(size, device=device) + uniform) / size
         ids = torch.searchsorted(cumulated, uniform, right=True).clamp_max_(self.num_entities - 1)
-        size_ = torch.full((), float(size), device=device).log()
-        return Pool(ids, -log_probabilities[ids] - size_)
+        log_weights = -log_probabilities[ids] - torch.full((), float(size), device=device).log()
+        shares = log_weights.double().softmax(dim=0).cumsum(dim=0)
+        uniform = (torch.arange(size, device=device) + torch.rand(size, device=device, generator=generator)) / size
+        representatives = torch.searchsorted(shares, uniform.double()).clamp_max_(size - 1)
+        return Pool(ids, log_weights, representatives=representatives)
 
     def _on(self, device: torch.device) -> tuple[FloatTensor, FloatTensor]:
         """Return the tables on a device: cumulated probabilities, and logarithms of probabilities."""

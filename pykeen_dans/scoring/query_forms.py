@@ -23,7 +23,7 @@ from pykeen.nn.modules import ClampedInteraction, Interaction, MonotonicAffineTr
 from pykeen.typing import LABEL_HEAD, LABEL_TAIL, FloatTensor, InductiveMode, LongTensor, MappedTriples, Target
 from pykeen.utils import get_batchnorm_modules
 
-from ..utils.models import keeping_statistics
+from ..utils.models import keeping_statistics, not_regularizing
 from ..utils.validation import validate_at_least, validate_choice
 from .bilinear import BILINEAR_FORMS
 from .distance import DISTANCE_FORMS
@@ -199,16 +199,13 @@ def _score_by_model(
             raise ValueError(_cannot_choose(model, side))
         return scores
 
-    shared, own, vectors = candidates
-    if vectors is not None:
+    if candidates.vectors is not None:
         raise ValueError(f"vectors can not be scored by {type(model).__name__}; leave them out (num_vectors=0).")
-    # one call for all candidates that are not shared
-    others = score(target if own is None else torch.cat([target, own], dim=-1))
-    return CandidateScores(
-        positive=others[:, 0],
-        shared=score(shared, slice_size=slice_size),
-        own=None if own is None else others[:, 1:],
-    )
+    positive, shared = score(target)[:, 0], score(candidates.shared, slice_size=slice_size)
+    if candidates.own is None:
+        return CandidateScores(positive, shared)
+    with not_regularizing(model):
+        return CandidateScores(positive, shared, score(candidates.own))
 
 
 def _cannot_choose(model: Model, side: Target) -> str:

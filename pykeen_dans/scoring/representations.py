@@ -8,7 +8,10 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from pykeen.models import ERModel
 from pykeen.nn import Embedding, Representation
+from pykeen.regularizers import Regularizer
 from pykeen.typing import LABEL_HEAD, LABEL_TAIL, FloatTensor, InductiveMode, LongTensor, MappedTriples, Target
+
+from ..utils.models import not_regularizing
 
 __all__ = [
     "SIDES",
@@ -34,6 +37,18 @@ class Candidates(NamedTuple):
     own: LongTensor | None = None
     #: Vectors of no entity, for models with one vector for each entity, shape: ``(batch_size, num_vectors, *dims)``
     vectors: FloatTensor | None = None
+    #: The positions of those shared ones that stand for all entities alike, shape: ``(n,)``, None for all of them
+    representatives: LongTensor | None = None
+
+
+class _Wanted(NamedTuple):
+    """What to look up, for one position of a triple."""
+
+    #: The ids, of any shape
+    ids: LongTensor
+    position: Target
+    #: Which rows regularizers see
+    regularized: LongTensor | slice = slice(None)
 
 
 def for_each(function: Callable[[FloatTensor], FloatTensor], vectors: Vectors) -> Vectors:
@@ -53,8 +68,10 @@ class TripleRepresentations:
     """The representations of a batch, and of the candidates for one or both of its sides.
 
     Regularizers are updated once for heads, relations, tails, and for the candidates of each side, as they are by
-    PyKEEN's own training loops. Embeddings are looked up once for all of these: the gradient of each look-up is as
-    large as the whole table.
+    PyKEEN's own training loops. Whatever candidates are chosen, all entities have the same part in that: of shared
+    ones, regularizers see the representatives, and of a triple's own ones nothing.
+
+    Embeddings are looked up once for all of these: the gradient of each look-up is as large as the whole table.
     """
 
     def __init__(
@@ -76,25 +93,23 @@ class TripleRepresentations:
         entities = model._get_entity_representations_from_inductive_mode(mode=mode)
         interaction = model.interaction
         indices = {LABEL_HEAD: interaction.head_indices, LABEL_TAIL: interaction.tail_indices}
-        # what is looked up, and in which position
-        ids = [positives[:, 0], positives[:, 2]]
-        positions: list[Target] = [LABEL_HEAD, LABEL_TAIL]
+        wanted = [_Wanted(positives[:, 0], LABEL_HEAD), _Wanted(positives[:, 2], LABEL_TAIL)]
         for side, choice in candidates.items():
-            for more in choice[:2]:
-                if more is not None:
-                    ids.append(more)
-                    positions.append(side)
-        found: list[list[FloatTensor]] = [[] for _ in ids]
+            seen = slice(None) if choice.representatives is None else choice.representatives
+            wanted.append(_Wanted(choice.shared, side, seen))
+            if choice.own is not None:
+                wanted.append(_Wanted(choice.own, side, slice(0, 0)))
+        found: list[list[FloatTensor]] = [[] for _ in wanted]
         # representations of one position come in the order of their indices
         for index, representation in enumerate(entities):
-            users = [number for number, position in enumerate(positions) if index in indices[position]]
-            for number, vectors in zip(users, _look_up(representation, [ids[n] for n in users]), strict=True):
+            users = [number for number, each in enumerate(wanted) if index in indices[each.position]]
+            for number, vectors in zip(users, _look_up(representation, [wanted[n] for n in users]), strict=True):
                 found[number].append(vectors)
         heads, tails, *others = map(_normalize, found)
         self._positives: dict[Target, Vectors] = {LABEL_HEAD: heads, LABEL_TAIL: tails}
         remaining = iter(others)
         self._candidates = {
-            side: tuple(None if more is None else next(remaining) for more in choice[:2])
+            side: (next(remaining), None if choice.own is None else next(remaining))
             for side, choice in candidates.items()
         }
         self.relation = _normalize(
@@ -111,14 +126,11 @@ class TripleRepresentations:
 
     def shared(self, side: Target) -> Vectors:
         """Return the representations of the candidates of all triples, shape: ``(num_shared, *dims)``."""
-        shared, _ = self._candidates[side]
-        assert shared is not None
-        return shared
+        return self._candidates[side][0]
 
     def own(self, side: Target) -> Vectors | None:
         """Return the representations of the candidates of each triple, shape: ``(batch_size, num_own, *dims)``."""
-        _, own = self._candidates[side]
-        return own
+        return self._candidates[side][1]
 
 
 def _normalize(vectors: list[FloatTensor]) -> Vectors:
@@ -126,26 +138,41 @@ def _normalize(vectors: list[FloatTensor]) -> Vectors:
     return vectors[0] if len(vectors) == 1 else vectors
 
 
-def _look_up(representation: Representation, ids: Sequence[LongTensor]) -> list[FloatTensor]:
+def _look_up(representation: Representation, wanted: Sequence[_Wanted]) -> list[FloatTensor]:
     """Compute a representation for several tensors of ids.
 
     :param representation: the representation
-    :param ids: the ids, of different shapes
+    :param wanted: what to look up, of different shapes
 
     :returns: the representations, in the same order
     """
-    if len(ids) < 2 or not _is_table(representation):
-        return [representation(indices=more) for more in ids]
-    flat = representation._plain_forward(indices=torch.cat([more.reshape(-1) for more in ids]))
+    if len(wanted) < 2 or not _is_table(representation):
+        return [_compute(representation, each) for each in wanted]
+    flat = representation._plain_forward(indices=torch.cat([each.ids.reshape(-1) for each in wanted]))
     parts = [
-        part.view(*more.shape, *representation.shape)
-        for part, more in zip(flat.split([more.numel() for more in ids]), ids, strict=True)
+        part.view(*each.ids.shape, *representation.shape)
+        for part, each in zip(flat.split([each.ids.numel() for each in wanted]), wanted, strict=True)
     ]
     # the rest of what the module does
     if representation.regularizer is not None:
-        for part in parts:
-            representation.regularizer.update(part)
+        for part, each in zip(parts, wanted, strict=True):
+            if len(seen := part[each.regularized]):
+                representation.regularizer.update(seen)
     return parts if representation.dropout is None else [representation.dropout(part) for part in parts]
+
+
+def _compute(representation: Representation, wanted: _Wanted) -> FloatTensor:
+    """Compute a representation that depends on more than the rows of a table, and may regularize parts of its own."""
+    ids, seen = wanted.ids, wanted.regularized
+    if isinstance(seen, slice) and seen == slice(None):
+        return representation(indices=ids)
+    with not_regularizing(representation):
+        vectors: FloatTensor = representation(indices=ids)
+    has_regularizers = any(isinstance(part, Regularizer) for part in representation.modules())
+    if has_regularizers and len(ids[seen]):
+        # there is no other way to those vectors before dropout, nor to those within
+        representation(indices=ids[seen])
+    return vectors
 
 
 def _is_table(representation: Representation) -> bool:

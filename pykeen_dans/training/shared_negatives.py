@@ -315,6 +315,7 @@ class SharedNegativesTrainingLoop(OrderedTrainingLoop):
                     pool.ids,
                     None if (chosen := own[side]) is None else chosen.ids.clamp_min(0),
                     None if (vectors := shared.vectors[side]) is None else vectors[0][part],
+                    pool.representatives,
                 )
                 for side, pool in shared.pools.items()
             },

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from pykeen.typing import LongTensor
+from torch import nn
 
 __all__ = [
     "evaluating",
     "forget_cached_vectors",
     "keeping_statistics",
+    "not_regularizing",
     "representations_of",
 ]
 
@@ -75,6 +77,27 @@ def keeping_statistics(model: Model) -> Iterator[None]:
         for module, buffers in kept:
             for name, buffer in buffers.items():
                 setattr(module, name, buffer)
+
+
+@contextlib.contextmanager
+def not_regularizing(module: nn.Module) -> Iterator[None]:
+    """Let regularisers overlook what a module computes.
+
+    :param module: a model, or a part of one
+
+    :yields: nothing
+    """
+    from pykeen.regularizers import Regularizer
+
+    # in evaluation mode, they do not add up anything
+    active = [part for part in module.modules() if isinstance(part, Regularizer) and part.training]
+    for part in active:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in active:
+            part.training = True
 
 
 def representations_of(model: ERModel[Any, Any, Any], triples: LongTensor) -> tuple[Any, Any, Any]:
