@@ -126,6 +126,12 @@ VARIANTS: dict[str, Variant] = {
     "loop-near-10": _softmax(
         "dans", "the same vectors, weight 10", sampler=_NEAR_SAMPLER | _NEAR, **_FOUR, vector_weight=10.0
     ),
+    "loop-near-1024": _softmax(
+        "dans",
+        "1,024 + vectors near the kept entity",
+        sampler=_NEAR_SAMPLER | _NEAR,
+        **_FOUR | {"num_shared": 1024, "vector_weight": 10.0},
+    ),
     "loop-dans_kgc-ids": _softmax("dans-kgc", "256 + ids of dans_kgc", **_IDS),
     "loop-dans-ids": _softmax("dans", "256 + ids of dans", **_IDS),
     **{
