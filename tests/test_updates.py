@@ -21,6 +21,7 @@ from pykeen_dans.engine.coupling import Coupling
 from pykeen_dans.engine.curriculum import curriculum_resolver
 from pykeen_dans.engine.engine import GenerationEngine
 from pykeen_dans.engine.settings import EngineSettings, UpdateBudget
+from pykeen_dans.engine.steering import HardnessSteering
 from pykeen_dans.graph import HEAD, TAIL
 from pykeen_dans.space import live_space
 
@@ -262,3 +263,16 @@ def test_bands_are_held_apart() -> None:
     assert medians == pytest.approx(targets, rel=1 / 3)
     # what is made now has to be harder, by as much as the bank will age
     assert all(factor[0] > 1 for factor in engine.steering.ageing)
+
+
+@pytest.mark.usefixtures("shared_cache")
+def test_bands_stay_where_they_begin() -> None:
+    """Without steering, hardness is measured in the bank, and nothing moves, though targets are missed."""
+    tracker = PythonResultTracker()
+    loop = train_umls(12, tracker, fit_steps=5, refresh_queries=400, steer=False)
+    engine = loop.negative_sampler_kwargs["coupling"].engine
+    assert isinstance(engine, GenerationEngine) and engine.generator is not None
+    fresh = HardnessSteering(engine.steering.targets, min_spread=engine.steering.min_spread)
+    assert engine.steering.spreads == fresh.spreads and engine.steering.num_updates == 0
+    percentiles = [metrics.get("negatives.percentile_3") for metrics in tracker.metrics.values()]
+    assert any(value is not None and value > 0.14 for value in percentiles)

@@ -63,7 +63,7 @@ FULL: list[Entry] = [
     ("curves", ["fb15k237-complex", f"{YAGO}-complex"], LOOPS, [1], {}),
     ("quality", _THREE, [*MODULES, "masked", "reference-1"], _SEEDS, {}),
     ("quality", _THREE[::2], CURRICULA, _SEEDS, {}),
-    ("quality", _THREE[:1], _sweeps("mu"), _SEEDS, {}),
+    ("quality", _THREE[:1], [*_sweeps("mu"), "not-steered"], _SEEDS, {}),
     ("quality", _THREE[1:2], _sweeps("lambda", "eta", "T", "beta_global", "share"), _SEEDS, {}),
     ("quality", _THREE[1:2], _sweeps("Ns", "film_weight", "steps"), _SEEDS, {}),
     (

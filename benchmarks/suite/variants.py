@@ -160,8 +160,9 @@ VARIANTS: dict[str, Variant] = {
     "reversed": _live(KGC, curriculum="reversed"),
     # does pre-training matter?
     "reference-1": _live(KGC, "reference embedding of one epoch", reference_kwargs={"num_epochs": 1}),
-    # without the callback, whose steering to the targets would cancel what it does
-    **_sweep("mu", _own(KGC), "negative_sampler_kwargs.generator_kwargs.mu", (0.0, 0.5, 1.0, 1.5, 2.0)),
+    # steering to the targets would cancel what mu does, which is 1 by default
+    "not-steered": _live(KGC, "bands not steered", {"steer": False}),
+    **_sweep("mu", _live(KGC, callback={"steer": False}), _GENERATOR + ".mu", (0.0, 0.5, 1.5, 2.0)),
     **_sweep("lambda", _live(KGC, curriculum="exponential"), _CURRICULUM + ".rate", (0.5, 1.0, 3.0, 8.0)),
     **_sweep("eta", _own(KGC), "training_loop_kwargs.eta", (0.1, 0.3, 0.5, 0.7, 0.9), training_loop="curriculum"),
     **_sweep("T", _DANS_KGC, _GENERATOR + ".num_timesteps", (25, 50, 100, 200)),

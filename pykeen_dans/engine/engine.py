@@ -164,13 +164,20 @@ class GenerationEngine:
         return self.generator
 
     def update(
-        self, space: EntitySpace, model: Model | None, budget: UpdateBudget, *, use_tqdm: bool = False
+        self,
+        space: EntitySpace,
+        model: Model | None,
+        budget: UpdateBudget,
+        *,
+        steer: bool = True,
+        use_tqdm: bool = False,
     ) -> UpdateReport:
         """Train the generator, hold the hardness of the bands, and refresh a part of the bank.
 
         :param space: the current entity vectors
         :param model: the model under training, by which hardness is measured, None to leave it as it is
         :param budget: how much all of it may cost
+        :param steer: whether to move the bands, or only to measure how hard they are
         :param use_tqdm: whether to show progress bars
 
         :returns: what it came to
@@ -194,7 +201,7 @@ class GenerationEngine:
             # what it makes is of no use; samplers draw uniformly until it has recovered
             return self._report(fit, diversity, RefreshReport())
         if model is not None:
-            self.steer(model)
+            self.steer(model, move=steer)
         left = None
         if budget.refresh_queries is None and budget.seconds is not None:
             left = budget.seconds - clock.elapsed
@@ -203,9 +210,8 @@ class GenerationEngine:
         return self._report(fit, diversity, refresh)
 
     def _report(self, fit: FitReport, diversity: Diversity, refresh: RefreshReport) -> UpdateReport:
-        return UpdateReport.create(
-            fit, diversity, refresh, bank=self.bank, steering=self.steering, sources=self.sources
-        )
+        parts = fit, diversity, refresh
+        return UpdateReport.create(*parts, bank=self.bank, steering=self.steering, sources=self.sources)
 
     @single_precision()
     def fit(self, budget: Budget, *, use_tqdm: bool = False) -> FitReport:
@@ -287,13 +293,9 @@ class GenerationEngine:
         self.steering.renew(done, total=total)
         return RefreshReport(queries=done, seconds=budget.elapsed, empty=empty / max(done, 1))
 
-    def steer(self, model: Model) -> None:
-        """Measure the hardness of each band under the model, and move it towards its target.
-
-        :param model: the model under training
-        """
+    def steer(self, model: Model, *, move: bool = True) -> None:
+        """Measure how hard bands are under the model, and move them towards their targets, if they are to move."""
         generator, _ = self._entered()
-        # as often as training sees them
         queries, answers = self.graph.sample_positives(_STEERING_QUERIES, self.random)
         slots = torch.randperm(self.settings.num_slots, generator=self.random)[:_STEERING_SLOTS]
         ids = self.propose(queries.rows)[..., slots]
@@ -301,10 +303,10 @@ class GenerationEngine:
         measured, banked, ((of_answers,),) = (
             self.percentiles(model, queries.rows, each) for each in (ids, in_bank, answers[:, None, None, None])
         )
-        if of_answers < _LEARNED:
+        if move and of_answers < _LEARNED:
             self.steering.update(measured, generator, banked=banked)
         else:
-            self.steering.percentiles = measured
+            self.steering.percentiles = measured if move else banked
 
     def percentiles(self, model: Model, rows: LongTensor, ids: LongTensor) -> list[list[float]]:
         """Measure the hardness of ids, see :func:`~pykeen_dans.engine.steering.median_percentiles`."""

@@ -56,6 +56,8 @@ class CurriculumTrainingCallback(TrainingCallback):
         of the bank is generated anew, at least 1,024 queries. ``fit_steps`` and ``refresh_queries`` prevail.
     :param frequency: do all this after every so many epochs only, and once after the first one
     :param num_epochs: the number of epochs over which the curriculum runs, default: those of the training
+    :param steer: whether to hold the bands at the sampler's ``targets``. Otherwise, how hard they are is measured and
+        logged alone, and spreads and timesteps stay where they begin, as in the papers.
     :param vector_weight: the weight of the loss of generated vectors, scored by the model's interaction themselves as
         in the papers, rather than decoded into entities. 0 leaves it out.
     :param num_vectors: the number of generated vectors for each positive in this loss
@@ -78,6 +80,7 @@ class CurriculumTrainingCallback(TrainingCallback):
         reproducible: bool = False,
         frequency: int = 1,
         num_epochs: int | None = None,
+        steer: bool = True,
         vector_weight: float = 0.0,
         num_vectors: int = 4,
         vector_kinds: Sequence[str] = ("head", "tail"),
@@ -95,6 +98,7 @@ class CurriculumTrainingCallback(TrainingCallback):
         self.reproducible = validate_flag("reproducible", reproducible)
         self.frequency = validate_at_least("frequency", frequency, 1)
         self.num_epochs = None if num_epochs is None else validate_at_least("num_epochs", num_epochs, 1)
+        self.steer = validate_flag("steer", steer)
         vector_loss = VectorLoss(
             weight=vector_weight, num_vectors=num_vectors, kinds=vector_kinds, band_margins=band_margins
         )
@@ -296,7 +300,8 @@ class CurriculumTrainingCallback(TrainingCallback):
         if not self._is_bank_read:
             # vectors may be scored themselves, but nobody would read the bank
             budget = dataclasses.replace(budget, refresh_queries=0)
-        return engine.update(space, self.model if self.training_loop.mode is None else None, budget).metrics
+        model = self.model if self.training_loop.mode is None else None
+        return engine.update(space, model, budget, steer=self.steer).metrics
 
     def _can_score_vectors(self, loss: VectorLoss, engine: GenerationEngine, is_live: bool) -> bool:
         """Tell whether the model can score generated vectors, and say why where it cannot."""
