@@ -162,8 +162,9 @@ class _TableProposal(Proposal):
         ids = torch.searchsorted(cumulated, uniform, right=True).clamp_max_(self.num_entities - 1)
         log_weights = -log_probabilities[ids] - torch.full((), float(size), device=device).log()
         shares = log_weights.double().softmax(dim=0).cumsum(dim=0)
-        uniform = (torch.arange(size, device=device) + torch.rand(size, device=device, generator=generator)) / size
-        representatives = torch.searchsorted(shares, uniform.double()).clamp_max_(size - 1)
+        places = torch.rand(size, device=device, generator=generator, dtype=torch.double)
+        places = (torch.arange(size, device=device) + places) / size
+        representatives = torch.searchsorted(shares, places).clamp_max_(size - 1)
         return Pool(ids, log_weights, representatives=representatives)
 
     def _on(self, device: torch.device) -> tuple[FloatTensor, FloatTensor]:

@@ -168,8 +168,8 @@ def _compute(representation: Representation, wanted: _Wanted) -> FloatTensor:
         return representation(indices=ids)
     with not_regularizing(representation):
         vectors: FloatTensor = representation(indices=ids)
-    has_regularizers = any(isinstance(part, Regularizer) for part in representation.modules())
-    if has_regularizers and len(ids[seen]):
+    regularizes = any(isinstance(part, Regularizer) and part.training for part in representation.modules())
+    if regularizes and len(ids[seen]):
         # there is no other way to those vectors before dropout, nor to those within
         representation(indices=ids[seen])
     return vectors
