@@ -309,6 +309,29 @@ def test_bank_proposal_follows_the_bank() -> None:
     assert proposal.probabilities().tolist() == pytest.approx((0.75 * counts + 0.25 / 6).tolist())
 
 
+@pytest.mark.parametrize("size", [2, 3, 4, 5])
+def test_what_comes_for_sure_comes_once(size: int) -> None:
+    """Draws that a likely entity does not need are left to others, of which some then come for sure, too."""
+    proposal, source = BankProposal(num_entities=NUM_ENTITIES, uniform=0.1), _Ids()
+    source.version, source.now = 1, torch.tensor([4] * 90 + [2] * 9 + [0])
+    proposal.follow(source)
+    random, counts = seeded(0), torch.zeros(NUM_ENTITIES)
+    for _ in range(4_000):
+        pool = proposal.draw(size, generator=random)
+        counts += pool.ids.bincount(minlength=NUM_ENTITIES)
+        weights = dict(zip(pool.ids.tolist(), pool.log_weights.tolist(), strict=True))
+        assert pool.ids.tolist().count(4) == 1 and weights[4] == 0
+        assert size == 2 or (pool.ids.tolist().count(2) == 1 and weights[2] == 0)
+        # weights are the inverse of how often an entity comes, which is what makes sums unbiased
+        assert all(weight >= -1.0e-6 for weight in weights.values())
+    shares = proposal.probabilities()[[0, 1, 3, 5]]
+    certain = 1 if size == 2 else 2
+    if size > 2:
+        expected = (size - certain) * shares / shares.sum()
+        assert (counts[[0, 1, 3, 5]] / 4_000).tolist() == pytest.approx(expected.tolist(), abs=0.03)
+    assert counts.sum() == 4_000 * size
+
+
 def test_bank_proposal_has_unbiased_sums() -> None:
     """Whatever a generator proposes, be it always the same entity, sums over the pool are those over all entities."""
     proposal, source = BankProposal(num_entities=NUM_ENTITIES), _Ids()

@@ -13,7 +13,9 @@ uniform pool, $M (|E| - 1) / |E|$ draws are expected to be left without the answ
 same as $(|E| - 1)$ divided by that number.
 
 By default, pools are stratified: the unit interval of cumulated probabilities is cut into $M$ equal parts, and one
-entity is drawn from each. Weights stay what they are, and sums over the pool vary less than with independent draws.
+entity is drawn from each. Weights stay what they are, and sums over the pool vary less than with independent draws. An
+entity with $M q(e) \geq 1$ comes once, for sure, and stands for itself; draws that it does not need are left to others.
+With $\pi(e)$ for the number of times that an entity is expected to come, $w_j = -\log \pi(e_j)$.
 
 Regularisers do not know of weights. What they see of a pool that is not uniform are those *representatives*, drawn from
 it in proportion to its weights, of which each stands for the same number of entities [Rubin1987]_.
@@ -129,6 +131,17 @@ class UniformProposal(Proposal):
         return torch.full((self.num_entities,), 1 / self.num_entities)
 
 
+class _Table(NamedTuple):
+    """What draws of one size need, in an order of entities: see :class:`_TableProposal`."""
+
+    #: The ids, those that come for sure first, shape: ``(num_entities,)``
+    ids: LongTensor
+    #: The cumulated numbers of times that they are expected to come, shape: ``(num_entities,)``
+    cumulated: FloatTensor
+    #: The logarithm of what each of them stands for if it comes, shape: ``(num_entities,)``
+    log_weights: FloatTensor
+
+
 class _TableProposal(Proposal):
     """Any distribution, kept in a table of all entities and mixed with the uniform one.
 
@@ -149,31 +162,39 @@ class _TableProposal(Proposal):
         weights = weights.double()
         share = self.uniform if (total := weights.sum()) > 0 else 1.0
         self._probabilities = (1 - share) * weights / total.clamp_min(1) + share / self.num_entities
-        self._tables: dict[torch.device, tuple[FloatTensor, FloatTensor]] = {}
+        self._tables: dict[tuple[int, torch.device], _Table] = {}
 
     def probabilities(self) -> FloatTensor:
         return self._probabilities.to(torch.get_default_dtype())
 
     def _draw(self, size: int, device: torch.device, generator: torch.Generator | None) -> Pool:
-        cumulated, log_probabilities = self._on(device)
-        uniform = torch.rand(size, device=device, generator=generator, dtype=torch.double)
-        if not self.replacement:
-            uniform = (torch.arange(size, device=device) + uniform) / size
-        ids = torch.searchsorted(cumulated, uniform, right=True).clamp_max_(self.num_entities - 1)
-        log_weights = -log_probabilities[ids] - torch.full((), float(size), device=device).log()
+        if (size, device) not in self._tables:
+            self._tables[size, device] = self._make_table(size, device)
+        table = self._tables[size, device]
+        # double precision, since single precision can not tell 2^24 ids from each other
+        places, strata = torch.rand((2, size), device=device, generator=generator, dtype=torch.double)
+        order = torch.arange(size, device=device)
+        places = size * places if self.replacement else order + places
+        positions = torch.searchsorted(table.cumulated, places, right=True).clamp_max_(self.num_entities - 1)
+        log_weights = table.log_weights[positions]
         shares = log_weights.double().softmax(dim=0).cumsum(dim=0)
-        places = torch.rand(size, device=device, generator=generator, dtype=torch.double)
-        places = (torch.arange(size, device=device) + places) / size
-        representatives = torch.searchsorted(shares, places).clamp_max_(size - 1)
-        return Pool(ids, log_weights, representatives=representatives)
+        representatives = torch.searchsorted(shares, (order + strata) / size).clamp_max_(size - 1)
+        return Pool(table.ids[positions], log_weights, representatives=representatives)
 
-    def _on(self, device: torch.device) -> tuple[FloatTensor, FloatTensor]:
-        """Return the tables on a device: cumulated probabilities, and logarithms of probabilities."""
-        if device not in self._tables:
-            cumulated = self._probabilities.cumsum(dim=0)
-            log_probabilities = self._probabilities.log().to(torch.get_default_dtype())
-            self._tables[device] = ((cumulated / cumulated[-1]).to(device), log_probabilities.to(device))
-        return self._tables[device]
+    def _make_table(self, size: int, device: torch.device) -> _Table:
+        """Tell how often each entity is expected among so many draws; without replacement, once at most."""
+        expected = size * self._probabilities
+        certain = torch.zeros_like(expected, dtype=torch.bool)
+        # what an entity does not need is left to the others, among which there may be more that come for sure
+        while not self.replacement and bool((more := ~certain & (expected >= 1)).any()):
+            certain |= more
+            rest = self._probabilities.masked_fill(certain, 0.0)
+            expected = torch.where(certain, 1.0, (size - certain.sum()) * rest / rest.sum())
+        # each of those that come for sure has a stratum of its own, from which nothing else is drawn
+        ids = certain.to(torch.uint8).argsort(descending=True, stable=True)
+        cumulated = expected[ids].cumsum(dim=0)
+        log_weights = -expected[ids].log().to(torch.get_default_dtype())
+        return _Table(ids.to(device), (cumulated * (size / cumulated[-1])).to(device), log_weights.to(device))
 
 
 class FrequencyProposal(_TableProposal):
