@@ -285,7 +285,7 @@ def write_page(results: pathlib.Path, docs: pathlib.Path = DOCS) -> pathlib.Path
 def write_readme(results: pathlib.Path, path: pathlib.Path = README) -> None:
     """Replace the table of the README."""
     recipes = [f"{name}-complex" for name in ("codexsmall", "fb15k237", "family", "umls", "kinships")]
-    variants = ["basic", "basic-64", "1vsall", "shared-256", "shared-1024", "loop-near"]
+    variants = ["basic", "basic-64", "1vsall", "shared-256", "shared-1024", "loop-near", "loop-near-1024"]
     before, _, rest = path.read_text(encoding="utf-8").partition(_MARKS[0])
     after = rest.partition(_MARKS[1])[2]
     table = levels_frame(results, recipes, variants).to_markdown()

@@ -102,7 +102,7 @@ VARIANTS: dict[str, Variant] = {
     **{f"shared-{n}": _softmax("shared-negatives", f"shared, {n}", num_shared=n) for n in (64, 256, 1024, 4096)},
     # more than any graph here has: all entities, exactly
     "shared-all": _softmax("shared-negatives", "shared, all entities", num_shared=10**9),
-    "shared-frequency": _softmax("shared-negatives", num_shared=256, proposal="frequency"),
+    "shared-frequency": _softmax("shared-negatives", "256, drawn by frequency", num_shared=256, proposal="frequency"),
     "shared-subsampling": _softmax("shared-negatives", num_shared=256, subsampling="frequency"),
     "bernoulli": _own("bernoulli", "Bernoulli"),
     "pseudotyped": _own("pseudotyped", "pseudo-typed"),
