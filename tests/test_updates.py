@@ -272,6 +272,12 @@ def test_bands_stay_where_they_begin() -> None:
     loop = train_umls(12, tracker, fit_steps=5, refresh_queries=400, steer=False)
     engine = loop.negative_sampler_kwargs["coupling"].engine
     assert isinstance(engine, GenerationEngine) and engine.generator is not None
+    # the model has learned enough for it
+    assert (
+        train_umls(12, PythonResultTracker(), fit_steps=5, refresh_queries=400)
+        .negative_sampler_kwargs["coupling"]
+        .engine.steering.num_updates
+    )
     fresh = HardnessSteering(engine.steering.targets, min_spread=engine.steering.min_spread)
     assert engine.steering.spreads == fresh.spreads and engine.steering.num_updates == 0
     percentiles = [metrics.get("negatives.percentile_3") for metrics in tracker.metrics.values()]
