@@ -20,7 +20,8 @@ Entry = tuple[str, Iterable[str], Iterable[str], Iterable[int], dict[str, Any]]
 LOOPS = ("basic", "basic-64", "1vsall", "shared-256", "shared-1024", "shared-all", "loop-dans_kgc", "loop-dans")
 #: What is put on top of a pool, which is the first one
 ON_TOP = (
-    *("shared-256", "shared-1024", "loop-near", "loop-near-relation", "loop-vectors", "loop-dans-vectors"),
+    *("shared-256", "shared-1024", "loop-near", "loop-dans-near", "loop-near-relation", "loop-vectors"),
+    "loop-dans-vectors",
     *(f"loop-{name}-ids" for name in ("prior", "ridge", "dans_kgc", "dans")),
     *("loop-prior-frozen", "loop-prior", "loop-dans_kgc", "loop-dans"),
 )

@@ -120,6 +120,9 @@ VARIANTS: dict[str, Variant] = {
     "loop-vectors": _softmax("dans-kgc", "256 + vectors of the diffusion", **_FOUR),
     "loop-dans-vectors": _softmax("dans", "256 + vectors of the GAN", **_FOUR),
     "loop-near": _softmax("dans", "256 + vectors near the kept entity", sampler=_NEAR_SAMPLER | _NEAR, **_FOUR),
+    "loop-dans-near": _softmax(
+        "dans", "256 + vectors of the GAN's entity way", sampler={"targets": [0.2]} | _NEAR, **_FOUR
+    ),
     "loop-near-relation": _softmax(
         "dans", "256 + vectors near entity and relation", sampler=_NEAR_SAMPLER | _NEAR_RELATION, **_FOUR
     ),
