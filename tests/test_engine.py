@@ -372,6 +372,24 @@ def test_a_band_without_candidates_is_not_steered(monkeypatch: pytest.MonkeyPatc
     assert engine.steering.spreads == before
 
 
+def test_what_is_not_to_move_is_measured_in_the_bank_or_else_as_it_is_made() -> None:
+    model = cyclic_model()
+    engine = make_engine(num_slots=8)
+    engine.enter(live_space(model))
+    before = [list(of_band) for of_band in engine.steering.spreads]
+    # the bank is empty
+    engine.steer(model, move=False)
+    made = [value for of_band in engine.steering.percentiles for value in of_band]
+    assert len(set(made)) == len(made) == 4 and not any(map(math.isnan, made))
+    # whatever the band, it is the same entity
+    engine.bank.ids.fill_(3)
+    engine.steer(model, move=False)
+    banked = {value for of_band in engine.steering.percentiles for value in of_band}
+    assert len(banked) == 1 and not banked & set(made)
+    assert engine.steering.spreads == before
+    assert (engine.steering.num_measured, engine.steering.num_updates) == (2, 0)
+
+
 def test_all_slots_are_alike_for_the_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = make_ready(num_slots=16)
     seen: list[int] = []

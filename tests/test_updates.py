@@ -267,18 +267,14 @@ def test_bands_are_held_apart() -> None:
 
 @pytest.mark.usefixtures("shared_cache")
 def test_bands_stay_where_they_begin() -> None:
-    """Without steering, hardness is measured in the bank, and nothing moves, though targets are missed."""
+    """Without steering, hardness is measured by a model that has learned enough to tell, and nothing moves."""
     tracker = PythonResultTracker()
     loop = train_umls(12, tracker, fit_steps=5, refresh_queries=400, steer=False)
     engine = loop.negative_sampler_kwargs["coupling"].engine
     assert isinstance(engine, GenerationEngine) and engine.generator is not None
-    # the model has learned enough for it
-    assert (
-        train_umls(12, PythonResultTracker(), fit_steps=5, refresh_queries=400)
-        .negative_sampler_kwargs["coupling"]
-        .engine.steering.num_updates
-    )
     fresh = HardnessSteering(engine.steering.targets, min_spread=engine.steering.min_spread)
-    assert engine.steering.spreads == fresh.spreads and engine.steering.num_updates == 0
-    percentiles = [metrics.get("negatives.percentile_3") for metrics in tracker.metrics.values()]
-    assert any(value is not None and value > 0.14 for value in percentiles)
+    assert engine.steering.spreads == fresh.spreads
+    assert engine.steering.num_updates == 0 < engine.steering.num_measured
+    # the first update, after the first epoch, finds an empty bank
+    logged = [f"negatives.percentile_{band}" in metrics for metrics in tracker.metrics.values() for band in range(4)]
+    assert all(logged)

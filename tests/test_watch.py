@@ -95,7 +95,7 @@ def test_many_fallbacks(num_epochs: int, caplog: pytest.LogCaptureFixture) -> No
 def test_bands_that_cannot_be_told_apart(caplog: pytest.LogCaptureFixture) -> None:
     def measure(hook: TrainingCallback) -> None:
         steering = last_engine(hook.training_loop).steering
-        steering.percentiles, steering.num_updates = [[0.3], [0.2], [0.2]], 10
+        steering.percentiles, steering.num_measured = [[0.3], [0.2], [0.2]], 10
 
     tracker = PythonResultTracker()
     factory = training_of("umls")

@@ -303,10 +303,10 @@ class GenerationEngine:
         measured, banked, ((of_answers,),) = (
             self.percentiles(model, queries.rows, each) for each in (ids, in_bank, answers[:, None, None, None])
         )
-        if move and of_answers < _LEARNED:
+        if (has_learned := of_answers < _LEARNED) and move:
             self.steering.update(measured, generator, banked=banked)
         else:
-            self.steering.percentiles = measured if move else banked
+            self.steering.note(measured, banked, has_learned=has_learned)
 
     def percentiles(self, model: Model, rows: LongTensor, ids: LongTensor) -> list[list[float]]:
         """Measure the hardness of ids, see :func:`~pykeen_dans.engine.steering.median_percentiles`."""

@@ -51,7 +51,7 @@ _LEAST_WEIGHT = 0.2
 #: How much harder new candidates become at most, to make up for old ones
 _MAX_AGEING = 4.0
 #: What belongs to the state
-_STATE = ("spreads", "percentiles", "made", "ageing", "renewed", "num_written", "num_updates")
+_STATE = ("spreads", "percentiles", "made", "ageing", "renewed", "num_written", "num_measured", "num_updates")
 
 
 def score_candidates(model: Model, queries: QueryBatch, candidates: LongTensor) -> FloatTensor:
@@ -187,8 +187,8 @@ class HardnessSteering:
         self.ageing = [[1.0] * num_sources for _ in targets]
         #: the share of the bank that was made anew since the last measurement, and the number of its rows with anything
         self.renewed, self.num_written = 0.0, 0
-        #: how often the bands were measured by a model that can tell, and moved where they had to be
-        self.num_updates = 0
+        #: how often the bands were measured by a model that can tell, and how often moved then where they had to be
+        self.num_measured, self.num_updates = 0, 0
 
     def widen(self, spread: float) -> None:
         """Draw all bands from at least this share of all entities.
@@ -206,6 +206,23 @@ class HardnessSteering:
             high = min(high, self.spreads[band - 1][source] / _LEAST_RATIO)
         return min(low, 1.0), max(high, self.min_spread)
 
+    def note(
+        self, measured: Sequence[Sequence[float]], banked: Sequence[Sequence[float]], *, has_learned: bool
+    ) -> None:
+        """Take note of how hard the bands are.
+
+        :param measured: for each band and source the median percentile of new candidates, NaN where it could not be
+            measured
+        :param banked: the same of what is in the bank, which is what training draws; where it is NaN, that of new
+            candidates takes its place
+        :param has_learned: whether the model can tell what is hard
+        """
+        self.num_measured += has_learned
+        self.percentiles = [
+            [new if math.isnan(held) else held for new, held in zip(*of_band, strict=True)]
+            for of_band in zip(measured, banked, strict=True)
+        ]
+
     def update(
         self,
         measured: Sequence[Sequence[float]],
@@ -221,7 +238,7 @@ class HardnessSteering:
         :param banked: the same of what is in the bank, None where it is not known
         """
         self.num_updates += 1
-        self.percentiles = [list(of_band) for of_band in measured]
+        self.note(measured, measured if banked is None else banked, has_learned=True)
         if banked is not None:
             self._learn_ageing(measured, banked)
         # the hardest first, so that easier ones find room above it
@@ -242,13 +259,12 @@ class HardnessSteering:
             self.renewed = 1 - (1 - self.renewed) * (1 - min(1.0, num_rows / self.num_written))
 
     def _learn_ageing(self, measured: Sequence[Sequence[float]], banked: Sequence[Sequence[float]]) -> None:
-        """Note what training draws, and how much easier it is than it was when it was made: a mean that fades."""
+        """Learn how much easier what training draws is than it was when it was made: a mean that fades."""
         weight = max(_LEAST_WEIGHT, 1 / self.num_updates)
         for band, of_band in enumerate(banked):
             for source, held in enumerate(of_band):
                 if math.isnan(new := measured[band][source]) or math.isnan(held):
                     continue
-                self.percentiles[band][source] = held
                 new, made = max(new, 1e-3), self.made[band][source]
                 made = new if math.isnan(made) else made * (new / made) ** self.renewed
                 age = min(max(held / made, 1 / _MAX_AGEING), _MAX_AGEING)

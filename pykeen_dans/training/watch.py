@@ -85,7 +85,7 @@ class TrainingWatch:
         self._fit_steps += int(metrics["fit_steps"])
         found = {
             "bands": bool(_alike(engine)),
-            "targets": _is_settled(engine) and bool(engine.steering.unheld()),
+            "targets": engine.steering.num_updates >= _ENOUGH and bool(engine.steering.unheld()),
             "fit": self._is_unfit(engine),
             "fallback": self._fallback > _MANY_FALLBACKS,
             "uniform": missing == 1,
@@ -141,7 +141,7 @@ class TrainingWatch:
                 "Bands cannot be told apart by the model: %s; give fewer targets, or targets that are farther apart.",
                 ", ".join(f"{easier} and {harder} of {source}" for easier, harder, source in pairs),
             )
-        if _is_settled(engine) and (unheld := steering.unheld()):
+        if steering.num_updates >= _ENOUGH and (unheld := steering.unheld()):
             warn_once(
                 logger,
                 "Bands have other median rank percentiles than their targets: %s; choose targets nearby, or raise "
@@ -154,14 +154,9 @@ class TrainingWatch:
             )
 
 
-def _is_settled(engine: GenerationEngine) -> bool:
-    """Tell whether the bands were moved often enough to be where they belong."""
-    return engine.steering.num_updates >= _ENOUGH
-
-
 def _alike(engine: GenerationEngine) -> list[tuple[int, int, str]]:
     """List neighbouring bands that cannot be told apart, with the source."""
-    if not _is_settled(engine):
+    if engine.steering.num_measured < _ENOUGH:
         return []
     percentiles = engine.steering.percentiles
     return [
