@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -315,19 +316,42 @@ def test_what_comes_for_sure_comes_once(size: int) -> None:
     proposal, source = BankProposal(num_entities=NUM_ENTITIES, uniform=0.1), _Ids()
     source.version, source.now = 1, torch.tensor([4] * 90 + [2] * 9 + [0])
     proposal.follow(source)
-    random, counts = seeded(0), torch.zeros(NUM_ENTITIES)
+    random, counts, seen = seeded(0), torch.zeros(NUM_ENTITIES), dict[int, float]()
     for _ in range(4_000):
         pool = proposal.draw(size, generator=random)
         counts += pool.ids.bincount(minlength=NUM_ENTITIES)
         weights = dict(zip(pool.ids.tolist(), pool.log_weights.tolist(), strict=True))
         assert pool.ids.tolist().count(4) == 1 and weights[4] == 0
         assert size == 2 or (pool.ids.tolist().count(2) == 1 and weights[2] == 0)
-        # weights are the inverse of how often an entity comes, which is what makes sums unbiased
-        assert all(weight >= -1.0e-6 for weight in weights.values())
+        seen |= weights
+    # weights are the inverse of how often an entity comes, which is what makes sums unbiased
+    often = [float(math.exp(-seen[entity])) for entity in range(NUM_ENTITIES)]
+    assert (counts / 4_000).tolist() == pytest.approx(often, abs=0.03)
     # nothing else is certain, or as good as certain
     shares = proposal.probabilities()[[0, 1, 3, 5]]
     expected = (size - 2) * shares / shares.sum()
     assert size == 2 or (counts[[0, 1, 3, 5]] / 4_000).tolist() == pytest.approx(expected.tolist(), abs=0.03)
+
+
+@pytest.mark.parametrize("replacement", [False, True])
+def test_all_entities_are_represented_alike(replacement: bool) -> None:
+    """However a pool is drawn, those that regularizers see are drawn uniformly."""
+    proposal = make_proposal("frequency", uniform=0.1, replacement=replacement)
+    random, counts = seeded(0), torch.zeros(NUM_ENTITIES)
+    for _ in range(3_000):
+        representatives = proposal.draw(3, generator=random).representatives
+        assert representatives is not None and representatives.shape == (3,)
+        counts += representatives.bincount(minlength=NUM_ENTITIES)
+    assert (counts / 3_000).tolist() == pytest.approx([3 / NUM_ENTITIES] * NUM_ENTITIES, abs=0.04)
+    assert make_proposal("uniform", replacement=replacement).draw(3).representatives is None
+
+
+def test_results_do_not_keep_what_is_made_anew() -> None:
+    proposal = make_proposal("frequency")
+    size = len(pickle.dumps(proposal))
+    proposal.draw(3)
+    assert len(pickle.dumps(proposal)) == size
+    assert pickle.loads(pickle.dumps(proposal)).draw(3).ids.shape == (3,)
 
 
 def test_bank_proposal_has_unbiased_sums() -> None:

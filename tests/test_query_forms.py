@@ -16,6 +16,7 @@ from pykeen.nn import modules
 from pykeen.nn.modules import DistMultInteraction, MonotonicAffineTransformationInteraction
 from pykeen.triples import CoreTriplesFactory
 from pykeen.typing import InductiveMode, Target
+from pykeen.utils import get_batchnorm_modules
 from torch import Tensor
 
 from pykeen_dans.scoring.query_forms import CandidateScores, form_names, query_form, score_candidates
@@ -274,11 +275,11 @@ def test_regularizers_are_updated_once() -> None:
     )
     positives, candidates = candidates_of(factory)
     entity, relation = model.entity_representations[0], model.relation_representations[0]
-    shared, representatives = candidates.shared, torch.tensor([1, 1, 4])
+    shared, representatives = candidates.shared, torch.tensor([1, 8, 4])
     head = Candidates(shared[:5], candidates.own, representatives=representatives)
     score_candidates(model, positives, {"tail": candidates, "head": head})
     found = model.collect_regularization_term()
-    looked_up = [positives[:, 0], positives[:, 2], shared, shared[representatives]]
+    looked_up = [positives[:, 0], positives[:, 2], shared, representatives]
     vectors = [entity._plain_forward(ids) for ids in looked_up]
     expected = [entity.regularizer(x) for x in vectors] + [
         relation.regularizer(relation._plain_forward(positives[:, 1]))
@@ -288,7 +289,7 @@ def test_regularizers_are_updated_once() -> None:
 
 @pytest.mark.parametrize("name", ["normalized", "multimodal", "model"])
 def test_own_candidates_are_not_regularized(name: str) -> None:
-    """However a model computes its vectors, own candidates leave the regularization as it is."""
+    """However a model computes its vectors, the regularization does not depend on what is scored on top."""
     factory = training_of("nations")
     weights = dict(regularizer="powersum", regularizer_kwargs=dict(weight=1.0, p=3.0, dim=-1))
     torch.manual_seed(0)
@@ -315,14 +316,45 @@ def test_own_candidates_are_not_regularized(name: str) -> None:
     }[name]()
     positives, candidates = candidates_of(factory)
     terms, scores = [], []
-    for choice in (candidates, Candidates(candidates.shared), candidates._replace(representatives=torch.arange(2))):
+    shared, representatives = candidates.shared, torch.arange(2)
+    for choice in (
+        candidates,
+        Candidates(shared),
+        candidates._replace(representatives=representatives),
+        Candidates(shared[:3], representatives=representatives),
+    ):
         scores.append(score_candidates(model, positives, {"tail": choice})["tail"])
         terms.append(float(model.collect_regularization_term()))
     assert terms[0] == pytest.approx(terms[1]) and terms[0] > 0
     torch.testing.assert_close(scores[2].shared, scores[0].shared)
-    # a model that scores by itself regularizes what it scores
-    assert (terms[2] == pytest.approx(terms[0])) == (name == "model")
+    # where others stand for all entities, what is scored has no part in it
+    assert terms[2] != pytest.approx(terms[0])
+    assert terms[2] == pytest.approx(terms[3])
     assert all(module.training for module in model.modules())
+
+
+def test_what_is_regularized_alone_leaves_no_trace_in_statistics() -> None:
+    """The statistics by which evaluation normalises are those of what is scored."""
+    factory = training_of("nations")
+    weights = dict(regularizer="powersum", regularizer_kwargs=dict(weight=1.0, p=3.0, dim=-1))
+    model = ERModel(
+        triples_factory=factory,
+        interaction="distmult",
+        entity_representations="transformed",
+        entity_representations_kwargs=dict(
+            # PyKEEN infers shapes from a single vector
+            transformation=torch.nn.BatchNorm1d(8).eval(),
+            base="embedding",
+            base_kwargs=dict(shape=8),
+            **weights,
+        ),
+        relation_representations_kwargs=dict(shape=8),
+    ).train()
+    positives, candidates = candidates_of(factory)
+    score_candidates(model, positives, {"tail": Candidates(candidates.shared, representatives=torch.arange(5))})
+    (norm,) = get_batchnorm_modules(model)
+    # heads, tails, and the shared ones
+    assert int(norm.num_batches_tracked) == 3
 
 
 class _Scoring(ERModel[Any, Any, Any]):

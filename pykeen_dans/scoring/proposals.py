@@ -17,8 +17,8 @@ entity is drawn from each. Weights stay what they are, and sums over the pool va
 entity with $M q(e) \geq 1$ comes once, for sure, and stands for itself; draws that it does not need are left to others.
 With $\pi(e)$ for the number of times that an entity is expected to come, $w_j = -\log \pi(e_j)$.
 
-Regularisers do not know of weights. What they see of a pool that is not uniform are those *representatives*, drawn from
-it in proportion to its weights, of which each stands for the same number of entities [Rubin1987]_.
+Regularisers do not know of weights. A pool that is not uniform has *representatives*, which they see in its place: as
+many entities, drawn uniformly.
 """
 
 from __future__ import annotations
@@ -53,8 +53,7 @@ class Pool(NamedTuple):
     log_weights: FloatTensor
     #: Whether it is known that no id comes twice, by which masks are made faster
     distinct: bool = False
-    #: Positions within the pool, each of which stands for the same number of entities, shape: ``(num_shared,)``; None
-    #: where all positions do
+    #: Ids that stand for all entities alike, shape: ``(num_shared,)``, None where those of the pool do
     representatives: LongTensor | None = None
 
 
@@ -68,7 +67,7 @@ class Proposal(ABC):
         :param answers: shape: ``(num_triples,)``
             the entities of the side in training, once for each triple, for proposals that depend on them
         :param replacement: whether draws are independent of each other. By default they are stratified, so that an
-            entity comes twice only where its probability spans several strata.
+            entity comes twice only where it lies on the edge of two strata.
 
         :raises ValueError: if there are no entities
         """
@@ -104,6 +103,22 @@ class Proposal(ABC):
         raise NotImplementedError
 
 
+def _spread(
+    num_entities: int, size: int, device: torch.device, generator: torch.Generator | None
+) -> tuple[LongTensor, LongTensor]:
+    """Draw different ids, one from each of so many parts that begin anywhere, and tell how large the parts are."""
+    # the first parts have one entity more where they can not all have the same number, and weigh more
+    length, remainder = divmod(num_entities, size)
+    index = torch.arange(size, device=device)
+    lengths = length + (index < remainder).long()
+    starts = index * length + index.clamp_max(remainder)
+    # double precision, since single precision can not tell 2^24 ids from each other
+    uniform = torch.rand(size + 1, device=device, generator=generator, dtype=torch.double)
+    within = (uniform[:-1] * lengths).long()
+    offset = (uniform[-1] * num_entities).long()
+    return (starts + within + offset) % num_entities, lengths
+
+
 class UniformProposal(Proposal):
     """All entities are equally probable.
 
@@ -115,16 +130,7 @@ class UniformProposal(Proposal):
         if self.replacement:
             ids = torch.randint(self.num_entities, size=(size,), device=device, generator=generator)
             return Pool(ids, (torch.full((size,), self.num_entities / size, device=device)).log())
-        # the first parts have one entity more where they can not all have the same number, and weigh more
-        length, remainder = divmod(self.num_entities, size)
-        index = torch.arange(size, device=device)
-        lengths = length + (index < remainder).long()
-        starts = index * length + index.clamp_max(remainder)
-        # double precision, since single precision can not tell 2^24 ids from each other
-        uniform = torch.rand(size + 1, device=device, generator=generator, dtype=torch.double)
-        within = (uniform[:-1] * lengths).long()
-        offset = (uniform[-1] * self.num_entities).long()
-        ids = (starts + within + offset) % self.num_entities
+        ids, lengths = _spread(self.num_entities, size, device, generator)
         return Pool(ids, lengths.to(torch.get_default_dtype()).log(), distinct=True)
 
     def probabilities(self) -> FloatTensor:  # noqa: D102
@@ -164,6 +170,10 @@ class _TableProposal(Proposal):
         self._probabilities = (1 - share) * weights / total.clamp_min(1) + share / self.num_entities
         self._tables: dict[tuple[int, torch.device], _Table] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave behind what is made when it is needed, so that results on disk stay small."""
+        return {**vars(self), "_tables": {}}
+
     def probabilities(self) -> FloatTensor:
         return self._probabilities.to(torch.get_default_dtype())
 
@@ -172,14 +182,11 @@ class _TableProposal(Proposal):
             self._tables[size, device] = self._make_table(size, device)
         table = self._tables[size, device]
         # double precision, since single precision can not tell 2^24 ids from each other
-        places, strata = torch.rand((2, size), device=device, generator=generator, dtype=torch.double)
-        order = torch.arange(size, device=device)
-        places = size * places if self.replacement else order + places
+        places = torch.rand(size, device=device, generator=generator, dtype=torch.double)
+        places = size * places if self.replacement else torch.arange(size, device=device) + places
         positions = torch.searchsorted(table.cumulated, places, right=True).clamp_max_(self.num_entities - 1)
-        log_weights = table.log_weights[positions]
-        shares = log_weights.double().softmax(dim=0).cumsum(dim=0)
-        representatives = torch.searchsorted(shares, (order + strata) / size).clamp_max_(size - 1)
-        return Pool(table.ids[positions], log_weights, representatives=representatives)
+        representatives, _ = _spread(self.num_entities, size, device, generator)
+        return Pool(table.ids[positions], table.log_weights[positions], representatives=representatives)
 
     def _make_table(self, size: int, device: torch.device) -> _Table:
         """Tell how often each entity is expected among so many draws; without replacement, once at most."""
@@ -270,8 +277,8 @@ class BankProposal(_TableProposal):
         self._fill(torch.zeros(num_entities))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the bank behind, so that results on disk stay small; a training names it anew."""
-        return {**vars(self), "_source": None}
+        """Leave the bank behind; a training names it anew."""
+        return {**super().__getstate__(), "_source": None}
 
     def follow(self, source: ProposedIds) -> None:
         """Name the bank whose ids are counted.

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from pykeen.models import ERModel
 from pykeen.nn import Embedding, Representation
-from pykeen.regularizers import Regularizer
 from pykeen.typing import LABEL_HEAD, LABEL_TAIL, FloatTensor, InductiveMode, LongTensor, MappedTriples, Target
 
-from ..utils.models import not_regularizing
+from ..utils.models import keeping_statistics, not_regularizing, regularizers_of
 
 __all__ = [
     "SIDES",
@@ -37,7 +37,7 @@ class Candidates(NamedTuple):
     own: LongTensor | None = None
     #: Vectors of no entity, for models with one vector for each entity, shape: ``(batch_size, num_vectors, *dims)``
     vectors: FloatTensor | None = None
-    #: The positions of those shared ones that stand for all entities alike, shape: ``(n,)``, None for all of them
+    #: The ids that regularizers see in the place of the shared ones, shape: ``(n,)``, None for the shared ones
     representatives: LongTensor | None = None
 
 
@@ -47,8 +47,10 @@ class _Wanted(NamedTuple):
     #: The ids, of any shape
     ids: LongTensor
     position: Target
-    #: Which rows regularizers see
-    regularized: LongTensor | slice = slice(None)
+    #: Whether it is scored
+    scored: bool = True
+    #: Whether regularizers see it
+    regularized: bool = True
 
 
 def for_each(function: Callable[[FloatTensor], FloatTensor], vectors: Vectors) -> Vectors:
@@ -68,8 +70,8 @@ class TripleRepresentations:
     """The representations of a batch, and of the candidates for one or both of its sides.
 
     Regularizers are updated once for heads, relations, tails, and for the candidates of each side, as they are by
-    PyKEEN's own training loops. Whatever candidates are chosen, all entities have the same part in that: of shared
-    ones, regularizers see the representatives, and of a triple's own ones nothing.
+    PyKEEN's own training loops. Whatever candidates are chosen, all entities have the same part in that: in the place
+    of shared ones, regularizers see the representatives, and of a triple's own ones nothing.
 
     Embeddings are looked up once for all of these: the gradient of each look-up is as large as the whole table.
     """
@@ -95,14 +97,19 @@ class TripleRepresentations:
         indices = {LABEL_HEAD: interaction.head_indices, LABEL_TAIL: interaction.tail_indices}
         wanted = [_Wanted(positives[:, 0], LABEL_HEAD), _Wanted(positives[:, 2], LABEL_TAIL)]
         for side, choice in candidates.items():
-            seen = slice(None) if choice.representatives is None else choice.representatives
-            wanted.append(_Wanted(choice.shared, side, seen))
+            wanted.append(_Wanted(choice.shared, side, regularized=choice.representatives is None))
             if choice.own is not None:
-                wanted.append(_Wanted(choice.own, side, slice(0, 0)))
+                wanted.append(_Wanted(choice.own, side, regularized=False))
+        seen = {side: choice.representatives for side, choice in candidates.items()}
+        wanted += [_Wanted(ids, side, scored=False) for side, ids in seen.items() if ids is not None]
         found: list[list[FloatTensor]] = [[] for _ in wanted]
         # representations of one position come in the order of their indices
         for index, representation in enumerate(entities):
-            users = [number for number, each in enumerate(wanted) if index in indices[each.position]]
+            users = [
+                number
+                for number, each in enumerate(wanted)
+                if index in indices[each.position] and (each.scored or regularizers_of(representation))
+            ]
             for number, vectors in zip(users, _look_up(representation, [wanted[n] for n in users]), strict=True):
                 found[number].append(vectors)
         heads, tails, *others = map(_normalize, found)
@@ -156,22 +163,20 @@ def _look_up(representation: Representation, wanted: Sequence[_Wanted]) -> list[
     # the rest of what the module does
     if representation.regularizer is not None:
         for part, each in zip(parts, wanted, strict=True):
-            if len(seen := part[each.regularized]):
-                representation.regularizer.update(seen)
+            if each.regularized:
+                representation.regularizer.update(part)
     return parts if representation.dropout is None else [representation.dropout(part) for part in parts]
 
 
 def _compute(representation: Representation, wanted: _Wanted) -> FloatTensor:
     """Compute a representation that depends on more than the rows of a table, and may regularize parts of its own."""
-    ids, seen = wanted.ids, wanted.regularized
-    if isinstance(seen, slice) and seen == slice(None):
-        return representation(indices=ids)
-    with not_regularizing(representation):
-        vectors: FloatTensor = representation(indices=ids)
-    regularizes = any(isinstance(part, Regularizer) and part.training for part in representation.modules())
-    if regularizes and len(ids[seen]):
-        # there is no other way to those vectors before dropout, nor to those within
-        representation(indices=ids[seen])
+    with contextlib.ExitStack() as stack:
+        if not wanted.regularized:
+            stack.enter_context(not_regularizing(representation))
+        if not wanted.scored:
+            # batches of the training are what evaluation normalises by
+            stack.enter_context(keeping_statistics(representation))
+        vectors: FloatTensor = representation(indices=wanted.ids)
     return vectors
 
 

@@ -15,11 +15,13 @@ __all__ = [
     "forget_cached_vectors",
     "keeping_statistics",
     "not_regularizing",
+    "regularizers_of",
     "representations_of",
 ]
 
 if TYPE_CHECKING:
     from pykeen.models import ERModel, Model
+    from pykeen.regularizers import Regularizer
 
 
 def forget_cached_vectors(model: Model) -> None:
@@ -58,25 +60,37 @@ def evaluating(model: Model) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def keeping_statistics(model: Model) -> Iterator[None]:
+def keeping_statistics(module: nn.Module) -> Iterator[None]:
     """Let batch normalisation leave its running statistics as they are, by which it evaluates: these are of entities.
 
-    :param model: the model
+    :param module: a model, or a part of one
 
     :yields: nothing
     """
     from pykeen.utils import get_batchnorm_modules
 
-    kept = [(module, dict(module.named_buffers(recurse=False))) for module in get_batchnorm_modules(model)]
-    for module, buffers in kept:
+    kept = [(part, dict(part.named_buffers(recurse=False))) for part in get_batchnorm_modules(module)]
+    for part, buffers in kept:
         for name, buffer in buffers.items():
-            setattr(module, name, buffer.clone())
+            setattr(part, name, buffer.clone())
     try:
         yield
     finally:
-        for module, buffers in kept:
+        for part, buffers in kept:
             for name, buffer in buffers.items():
-                setattr(module, name, buffer)
+                setattr(part, name, buffer)
+
+
+def regularizers_of(module: nn.Module) -> list[Regularizer]:
+    """List the regularisers that add up what a module computes.
+
+    :param module: a model, or a part of one
+
+    :returns: the regularisers within it, but for those in evaluation mode, which add up nothing
+    """
+    from pykeen.regularizers import Regularizer
+
+    return [part for part in module.modules() if isinstance(part, Regularizer) and part.training]
 
 
 @contextlib.contextmanager
@@ -87,10 +101,7 @@ def not_regularizing(module: nn.Module) -> Iterator[None]:
 
     :yields: nothing
     """
-    from pykeen.regularizers import Regularizer
-
-    # in evaluation mode, they do not add up anything
-    active = [part for part in module.modules() if isinstance(part, Regularizer) and part.training]
+    active = regularizers_of(module)
     for part in active:
         part.training = False
     try:
