@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from pykeen.losses import CrossEntropyLoss
-from pykeen.models import ERModel
+from pykeen.models import ERModel, TransD
 from pykeen.trackers import PythonResultTracker
 from torch import Tensor
 
@@ -99,19 +99,24 @@ def test_the_hardest_ids_keep_the_target_in_expectation() -> None:
 
 def test_a_pool_from_the_bank_regularizes_all_entities_alike() -> None:
     """An entity that is proposed always is in each pool, and regularized no more than in a uniform one."""
-    loop = make_loop(num_own=0, num_shared=8, proposal="bank", regularized=True)
-    batch = first_batch(loop)
-    bank = bank_of(loop)
-    bank.ids.fill_(3)
-    bank.version += 1
-    of_pools = []
-    for _ in range(2_000):
-        loop._batch = None
-        pool = loop._share(batch).pools["tail"]
-        assert pool.representatives is not None and pool.ids.tolist().count(3) == 1
-        of_pools.append(torch.bincount(pool.ids[pool.representatives], minlength=14))
-    shares = torch.stack(of_pools).double().mean(dim=0) / 8
-    assert shares.tolist() == pytest.approx([1 / 14] * 14, abs=0.02)
+    means = []
+    for proposal in ("uniform", "bank"):
+        loop = make_loop(num_own=0, num_shared=8, proposal=proposal, regularized=True)
+        batch = first_batch(loop)
+        with torch.no_grad():
+            loop.model.entity_representations[0]._embeddings.weight[3] *= 10
+        if proposal == "bank":
+            bank = bank_of(loop)
+            bank.ids.fill_(3)
+            bank.version += 1
+        terms = []
+        for _ in range(1_000):
+            loop._batch = None
+            loop._process_batch(batch, 0, 32)
+            assert proposal == "uniform" or loop._share(batch).pools["tail"].ids.tolist().count(3) == 1
+            terms.append(loop.model.collect_regularization_term().item())
+        means.append(sum(terms) / len(terms))
+    assert means[1] == pytest.approx(means[0], rel=0.05)
 
 
 def test_vectors_stand_for_so_many_entities() -> None:
@@ -189,6 +194,14 @@ def test_loops_bring_everything_along() -> None:
 def test_bad_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_loop(**options)
+
+
+def test_vectors_need_one_vector_for_each_entity() -> None:
+    factory = training_of("nations")
+    options = dict(triples_factory=factory, negative_sampler="dans_kgc", num_vectors=2)
+    with pytest.raises(ValueError, match=r"num_vectors=2 needs .* rather than TransD with mode=None; leave it out"):
+        SharedNegativesTrainingLoop(model=TransD(triples_factory=factory), **options)
+    SharedNegativesTrainingLoop(model=TransD(triples_factory=factory), **options | dict(num_vectors=0))
 
 
 def test_sides_that_are_not_generated() -> None:

@@ -121,6 +121,9 @@ def test_inductive_mode() -> None:
     )
     losses = train(make_loop(model, factory, mode="training"), factory)
     assert losses[-1] < losses[0]
+    # there is no space of entities in which to generate
+    with pytest.raises(ValueError, match=r"num_vectors=2 .* rather than InductiveNodePiece with mode='training'"):
+        make_loop(model, factory, mode="training", num_vectors=2)
 
 
 # The loss

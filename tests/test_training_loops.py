@@ -9,6 +9,7 @@ import torch
 from pykeen.datasets import Nations
 from pykeen.evaluation import RankBasedEvaluator
 from pykeen.losses import MarginRankingLoss
+from pykeen.models import model_resolver
 from pykeen.sampling import BasicNegativeSampler
 from pykeen.stoppers import EarlyStopper
 from pykeen.trackers import PythonResultTracker
@@ -22,10 +23,10 @@ from pykeen_dans import (
     TwoWayGANNegativeSampler,
 )
 from pykeen_dans.engine.curriculum import curriculum_resolver
-from pykeen_dans.training.loops import CurriculumTrainingLoop
+from pykeen_dans.training.loops import CurriculumTrainingLoop, DANSTrainingLoop, GeneratedTrainingLoop
 from pykeen_dans.training.vector_loss import VectorLoss
 
-from .trainings import COUNTED, make_loop, metrics_of, run_pipeline, train
+from .trainings import COUNTED, last_engine, make_loop, metrics_of, run_pipeline, train
 from .utils import small, training_of
 
 pytestmark = pytest.mark.usefixtures("shared_cache", "no_engines")
@@ -63,9 +64,55 @@ def test_short_form(name: str, sampler: str, cls: type) -> None:
     )
     assert result.training_loop.negative_sampler is cls
     assert set(metrics_of(tracker, "hardness")) == {1, 2, 3}
-    # however short the epochs are, their share is enough for something to be generated
-    assert metrics_of(tracker, "refreshed")[1] > 0
+    # however short the epochs are, their share is enough for something to be generated, if it is read
+    loop = result.training_loop
+    assert isinstance(loop, GeneratedTrainingLoop) and loop.reads_bank != loop.reads_vectors
+    assert (metrics_of(tracker, "refreshed")[1] > 0) == loop.reads_bank
     assert metrics_of(tracker, "fallback")[3] < 0.5
+
+
+@pytest.mark.parametrize(
+    ("options", "num_own", "num_vectors"),
+    [
+        ({}, 0, 4),
+        (dict(negative_sampler="dans"), 0, 4),
+        (dict(negative_sampler_kwargs=dict(share=0.25)), 0, 4),
+        # a pool that is a sample is drawn from the bank
+        (dict(num_shared=5), 0, 0),
+        # who asks for something gets nothing else
+        (dict(num_own=3), 3, 0),
+        (dict(num_vectors=2), 0, 2),
+        (dict(num_vectors=0), 8, 0),
+        (dict(negative_sampler="dans_kgc"), 8, 0),
+        (dict(negative_sampler_kwargs=dict(generator="prior")), 8, 0),
+        (dict(negative_sampler_kwargs=dict(targets=[0.3])), 8, 0),
+        # two vectors for each entity
+        (dict(model="TransD"), 8, 0),
+    ],
+)
+def test_where_candidates_of_dans_enter(options: dict[str, Any], num_own: int, num_vectors: int) -> None:
+    """Beside a pool of all entities, they are vectors, where these can be scored and nothing else is asked for."""
+    factory = training_of("nations")
+    model = model_resolver.make(options.pop("model", "DistMult"), embedding_dim=8, triples_factory=factory)
+    loop = DANSTrainingLoop(model=model, triples_factory=factory, **options)
+    assert (loop.num_own, loop.num_vectors) == (num_own, num_vectors)
+
+
+def test_vectors_of_dans_are_near_the_kept_entity() -> None:
+    """By default, they come from the entity way alone."""
+    tracker = PythonResultTracker()
+    sampler = dict(reference_kwargs=dict(kind="random"), share=0.25)
+    result = run_pipeline(
+        training_loop="dans",
+        negative_sampler=None,
+        negative_sampler_kwargs=sampler,
+        training_kwargs=dict(callbacks_kwargs=COUNTED),
+        result_tracker=tracker,
+    )
+    engine = last_engine(result.training_loop)
+    assert engine.sources == ("entity",)
+    assert result.training_loop.negative_sampler_kwargs["share"] == 0.25
+    assert set(metrics_of(tracker, "percentile_0")) == {1, 2, 3}
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ known what they change, are scored by broadcasting.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeGuard
@@ -23,7 +24,7 @@ from pykeen.nn.modules import ClampedInteraction, Interaction, MonotonicAffineTr
 from pykeen.typing import LABEL_HEAD, LABEL_TAIL, FloatTensor, InductiveMode, LongTensor, MappedTriples, Target
 from pykeen.utils import get_batchnorm_modules
 
-from ..utils.models import keeping_statistics, not_regularizing
+from ..utils.models import keeping_statistics, not_regularizing, regularizers_of
 from ..utils.validation import validate_at_least, validate_choice
 from .bilinear import BILINEAR_FORMS
 from .distance import DISTANCE_FORMS
@@ -87,6 +88,16 @@ def _has_representations(model: Model) -> TypeGuard[ERModel[Any, Any, Any]]:
     return isinstance(model, ERModel) and all(
         getattr(type(model), name) is getattr(ERModel, name) for name in ("score_t", "score_h", "_get_representations")
     )
+
+
+def scores_vectors(model: Model) -> bool:
+    """Tell whether vectors of no entity can be scored, in the place of those of an entity.
+
+    :param model: the model
+
+    :returns: whether it has one vector for each entity, and its scores are what its interaction makes of them
+    """
+    return _has_representations(model) and len(model.entity_representations) == 1
 
 
 def form_names(model: Model) -> Mapping[Target, str]:
@@ -200,8 +211,13 @@ def _score_by_model(
         return scores
 
     if candidates.vectors is not None:
-        raise ValueError(f"vectors can not be scored by {type(model).__name__}; leave them out (num_vectors=0).")
-    positive, shared = score(target)[:, 0], score(candidates.shared, slice_size=slice_size)
+        raise ValueError(f"vectors can not be scored by {type(model).__name__}; leave them out.")
+    positive, seen = score(target)[:, 0], candidates.representatives
+    if seen is not None and regularizers_of(model):
+        with keeping_statistics(model):
+            score(seen, slice_size=slice_size)
+    with contextlib.nullcontext() if seen is None else not_regularizing(model):
+        shared = score(candidates.shared, slice_size=slice_size)
     if candidates.own is None:
         return CandidateScores(positive, shared)
     with not_regularizing(model):

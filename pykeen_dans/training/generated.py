@@ -23,6 +23,7 @@ from ..engine.engine import GenerationEngine
 from ..graph import HEAD, TAIL
 from ..sampling.base import GeneratedNegativeSampler
 from ..scoring.proposals import BankProposal, Proposal
+from ..scoring.query_forms import scores_vectors
 from ..scoring.strata import OwnCandidates
 from ..utils.logs import warn_once
 from ..utils.validation import validate_at_least, validate_non_negative
@@ -218,13 +219,19 @@ def _make_sampler(
 
 
 def check_sampler(loop: SharedNegativesTrainingLoop, proposals: Iterable[Proposal]) -> None:
-    """Say that a sampler was asked for in vain.
+    """Say that a sampler was asked for in vain, or vectors of a model that cannot score them.
 
     :param loop: the training loop
     :param proposals: what it draws from
 
-    :raises ValueError: if candidates were asked for that no sampler generates
+    :raises ValueError: if candidates were asked for that no sampler generates, or that the model can not score
     """
+    if loop.reads_vectors and (loop.mode is not None or not scores_vectors(loop.model)):
+        raise ValueError(
+            f"num_vectors={loop.num_vectors} needs a model with one vector for each entity and without scores of its "
+            f"own, in transductive training, rather than {type(loop.model).__name__} with mode={loop.mode!r}; leave it "
+            f"out, or use num_own."
+        )
     if is_generated(loop.negative_sampler):
         return
     if loop.num_own or loop.num_vectors:
