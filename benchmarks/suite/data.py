@@ -91,8 +91,7 @@ def synthetic_features(name: str) -> pathlib.Path:
     :returns: the path of an array (``.npy``) and of the labels of its rows (``.txt``), without these suffixes
     """
     path = PYKEEN_DATASETS / name / "synthetic_features"
-    # the array last, so that it is there only where both are
-    if not path.with_suffix(".npy").is_file():
+    if not all(path.with_suffix(suffix).is_file() for suffix in (".npy", ".txt")):
         dataset = load(name)
         triples = torch.cat([part.mapped_triples for part in dataset.factory_dict.values()]).numpy()
         head, relation, tail = triples.T

@@ -1,7 +1,7 @@
 """What each tier runs: part, recipes, variants, seeds and further options; what is there already is skipped.
 
 ``smoke`` shows that everything works; its figures mean nothing. ``small`` takes an hour on two cores or so. ``full``
-has every row of the page of results, and ``gpu`` those worth eight minutes of a GPU.
+has most rows of the page of results, and takes days; ``gpu`` has those worth eight minutes of a GPU.
 """
 
 from __future__ import annotations

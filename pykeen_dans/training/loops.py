@@ -109,8 +109,8 @@ class DANSTrainingLoop(GeneratedTrainingLoop):
     """Shared negatives, with candidates of the sampler ``dans`` on top.
 
     Beside a pool of all entities, they are vectors of the entity way, which are scored themselves: they gained .014 on
-    UMLS, and nothing on Kinships (validation MRR of ComplEx, three seeds). Where the sampler is told what to generate, or
-    the model has no single vector for each entity, they are ids, as in the other loops.
+    UMLS, and nothing on Kinships (validation MRR of ComplEx, three seeds). Where the sampler is told what to generate,
+    or the model has no single vector for each entity, they are ids, as in the other loops.
     """
 
     sampler_cls: ClassVar[type[GeneratedNegativeSampler]] = TwoWayGANNegativeSampler
