@@ -212,7 +212,7 @@ def test_interrupted_for_real(tmp_path: pathlib.Path) -> None:
     # a shell lets what it starts in the background ignore Ctrl-C
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     code += "from pykeen_dans.commands import main; main()"
-    arguments = ["compare", "basic", "lcwa", "--dataset", "nations", "--epochs", "40", "--seeds", "50"]
+    arguments = ["compare", "basic", "lcwa", "--dataset", "nations", "--epochs", "5", "--seeds", "50"]
     process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments, "--output", "runs"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
     )

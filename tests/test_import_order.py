@@ -88,7 +88,7 @@ TRAINING = [
     if path.stem != "lightning"
 ]
 
-#: Many others
+#: Many others, tried by ``pytest -m nightly``
 OTHERS = (
     "pykeen.training",
     "pykeen.hpo",
@@ -201,10 +201,9 @@ def test_import_order(first: str, outcomes: dict[str, Outcome]) -> None:
     check_order(outcomes[first])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("part", range(2))
-def test_other_import_orders(part: int, tmp_path: pathlib.Path) -> None:
-    for outcome in run_cases({first: ORDER % first for first in OTHERS[part::2]}, tmp_path).values():
+@pytest.mark.nightly
+def test_other_import_orders(tmp_path: pathlib.Path) -> None:
+    for outcome in run_cases({first: ORDER % first for first in OTHERS}, tmp_path).values():
         check_order(outcome)
 
 

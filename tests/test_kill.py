@@ -94,10 +94,10 @@ CLASSES = ["DANSKGCTrainingLoop", "CurriculumTrainingLoop"]
 
 @pytest.mark.slow
 def test_killed_at_random_moments(tmp_path: pathlib.Path, shared_cache: pathlib.Path) -> None:
-    code = f"import sys; sys.path.insert(0, {os.fspath(ROOT)!r}); sys.argv[1:] = ['20', *{CLASSES!r}]\n{SERVER}"
+    code = f"import sys; sys.path.insert(0, {os.fspath(ROOT)!r}); sys.argv[1:] = ['12', *{CLASSES!r}]\n{SERVER}"
     result = run_python(code, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     killed, finished, resumed = json.loads(result.stdout.splitlines()[-1])
-    assert killed == 20
+    assert killed == 12
     assert finished > 1
-    assert resumed > 5
+    assert resumed > 2

@@ -38,7 +38,7 @@ def published(dim: int, **kwargs: Any) -> tuple[PublishedHierarchicalGenerator, 
     return PublishedHierarchicalGenerator(dim=dim, num_relations=5, **kwargs), space, graph
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_published_configuration_collapses_to_the_zero_predictor() -> None:
     generator, space, graph = published(1024, batch_size=50)
     fit(generator, 40, space=space, graph=graph)

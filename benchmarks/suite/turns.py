@@ -14,6 +14,9 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 
+_PRELOADED = ["pykeen.pipeline", "pykeen_dans.training.loops", "sklearn.decomposition"]
+
+
 class Turns:
     """The end of the pipe at which a process waits for its next turn."""
 
@@ -43,7 +46,9 @@ def interleave(work: Callable[..., Any], tasks: Mapping[str, Mapping[str, Any]])
 
     :raises RuntimeError: if one of them fails; all of them are ended then
     """
-    context = multiprocessing.get_context("spawn")
+    # what all of them import is imported once
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
     processes: dict[str, Any] = {}
     pipes: dict[str, Connection] = {}
     results: dict[str, Any] = {}
