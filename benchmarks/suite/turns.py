@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
-
+#: What trainings import
 _PRELOADED = ["pykeen.pipeline", "pykeen_dans.training.loops", "sklearn.decomposition"]
 
 
