@@ -55,7 +55,7 @@ def loader_of(sampler: Any, **kwargs: Any) -> DataLoader:
         ("fork", "dans"),
         ("forkserver", "dhns"),
         # each process imports everything, which takes a while
-        pytest.param("spawn", "dans_kgc", marks=pytest.mark.slow),
+        pytest.param("spawn", "dans_kgc", marks=pytest.mark.nightly),
     ],
     indirect=["start_method"],
 )
