@@ -98,10 +98,10 @@ _IDS = {"num_shared": 256, "num_own": 8, "proposal": "uniform"}
 VARIANTS: dict[str, Variant] = {
     "basic": _own("basic", "uniform"),
     "basic-64": _own("basic", "uniform, 64", 64),
-    "1vsall": _softmax("1vsall", "1vsAll", tuned="1vsall"),
+    "1vsall": _softmax("1vsall", "lcwa (KvsAll)", tuned="1vsall"),
     **{f"shared-{n}": _softmax("shared-negatives", f"shared, {n}", num_shared=n) for n in (64, 256, 1024, 4096)},
     # more than any graph here has: all entities, exactly
-    "shared-all": _softmax("shared-negatives", "shared, all entities", num_shared=10**9),
+    "shared-all": _softmax("shared-negatives", "shared, all entities (1vsAll)", num_shared=10**9),
     "shared-frequency": _softmax("shared-negatives", "256, drawn by frequency", num_shared=256, proposal="frequency"),
     "shared-subsampling": _softmax("shared-negatives", num_shared=256, subsampling="frequency"),
     "bernoulli": _own("bernoulli", "Bernoulli"),

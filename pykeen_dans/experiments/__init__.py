@@ -1,7 +1,8 @@
-"""Recipes: training configurations in PyKEEN's own JSON format, tuned for the *basic* sampler.
+"""Recipes: training configurations in PyKEEN's own JSON format.
 
 Each file is a complete experiment, ``pykeen experiments run umls-complex.json -d OUT`` runs it. Its hyper-parameters
-were chosen on validation triples for uniform negatives, and the generated ones use them unchanged; :func:`with_sampler`
+were chosen on validation triples, as its metadata tell: for uniform negatives, which the generated ones use unchanged,
+or, where the name ends in the loss, for shared ones; :func:`with_sampler`
 swaps one for the other, and leaves all else as it is. The files are written by ``benchmarks/run.py tune``.
 
 >>> from pykeen_dans.experiments import load_recipe, with_sampler

@@ -152,6 +152,7 @@ class CurriculumTrainingLoop(OrderedTrainingLoop):
         weigh the same, as in PyKEEN; losses that weigh negatives by their scores, as NSSA, then see hardly any but
         generated ones. The default is our choice, by validation triples of three graphs. Where the ``share`` of a
         positive's negatives is no whole number, one that is uniform for some positives is among the generated ones.
+        It needs at least two negatives of each positive (``num_negs_per_pos``); PyKEEN's default is one.
     :param adapt_margin: whether to multiply the loss' margin by the curriculum's factor, "stage-aware" as in DANS-KGC
     :param kwargs: keyword-based parameters of :class:`pykeen.training.SLCWATrainingLoop`. Without a negative sampler,
         it is ``dans_kgc``.

@@ -60,9 +60,9 @@ class SharedNegativesTrainingLoop(OrderedTrainingLoop):
     comparing the positive with *all* entities, as "1vsAll" does (:mod:`pykeen_dans.scoring.corrections`). The positive
     itself never counts as a negative. Other known answers do, as they do in 1vsAll.
 
-    A sampler whose negatives are generated, as ``negative_sampler="dans_kgc"``, adds candidates of each query
-    (:mod:`pykeen_dans.training.generated`). Other samplers have no part in it: none is made, and a warning says so
-    where one was asked for.
+    A sampler whose negatives are generated, as ``negative_sampler="dans_kgc"``, adds candidates, as far as ``num_own``,
+    ``num_vectors`` or ``proposal="bank"`` ask for them (:mod:`pykeen_dans.training.generated`). Other samplers have no
+    part in it: none is made, and a warning says so where one was asked for.
 
     It is known to PyKEEN as ``training_loop="shared-negatives"``.
 
