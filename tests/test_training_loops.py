@@ -23,6 +23,7 @@ from pykeen_dans import (
     TwoWayGANNegativeSampler,
 )
 from pykeen_dans.engine.curriculum import curriculum_resolver
+from pykeen_dans.scoring.proposals import BankProposal, UniformProposal
 from pykeen_dans.training.loops import CurriculumTrainingLoop, DANSTrainingLoop, GeneratedTrainingLoop
 from pykeen_dans.training.vector_loss import VectorLoss
 
@@ -96,6 +97,9 @@ def test_where_candidates_of_dans_enter(options: dict[str, Any], num_own: int, n
     model = model_resolver.make(options.pop("model", "DistMult"), embedding_dim=8, triples_factory=factory)
     loop = DANSTrainingLoop(model=model, triples_factory=factory, **options)
     assert (loop.num_own, loop.num_vectors) == (num_own, num_vectors)
+    # a pool is drawn from the bank, unless something else is asked for
+    is_asked = options.get("num_own", 0) + options.get("num_vectors", 0) > 0
+    assert {type(proposal) for proposal in loop._proposals.values()} == {UniformProposal if is_asked else BankProposal}
 
 
 def test_vectors_of_dans_are_near_the_kept_entity() -> None:

@@ -69,7 +69,7 @@ class GeneratedTrainingLoop(SharedNegativesTrainingLoop):
     count once as they did anyway, so that it can be looked at, and changes nothing but time.
 
     :param kwargs: keyword-based parameters of :class:`SharedNegativesTrainingLoop`. Without a negative sampler, it is
-        the one of this class; without a proposal, it is ``"bank"``.
+        the one of this class. Without a proposal, it is ``"bank"``, or ``"uniform"`` with ids or vectors.
     """
 
     #: The sampler where none is asked for
@@ -81,7 +81,8 @@ class GeneratedTrainingLoop(SharedNegativesTrainingLoop):
         """Initialise the training loop."""
         if kwargs.get("negative_sampler") is None:
             kwargs["negative_sampler"] = self.sampler_cls
-        if kwargs.get("proposal") is None:
+        is_told = kwargs.get("proposal") is not None or kwargs.get("num_own") or kwargs.get("num_vectors")
+        if not is_told:
             kwargs["proposal"] = BankProposal
         super().__init__(**kwargs)
         if "num_own" not in kwargs and self.pool_is_all and not self.reads_vectors:
