@@ -335,7 +335,7 @@ def test_what_comes_for_sure_comes_once(size: int) -> None:
 
 @pytest.mark.parametrize("replacement", [False, True])
 def test_all_entities_are_represented_alike(replacement: bool) -> None:
-    """However a pool is drawn, those that regularizers see are drawn uniformly."""
+    """However a pool is drawn, regularizers see each entity as often as any other."""
     proposal = make_proposal("frequency", uniform=0.1, replacement=replacement)
     random, counts = seeded(0), torch.zeros(NUM_ENTITIES)
     for _ in range(3_000):
@@ -344,6 +344,14 @@ def test_all_entities_are_represented_alike(replacement: bool) -> None:
         counts += representatives.bincount(minlength=NUM_ENTITIES)
     assert (counts / 3_000).tolist() == pytest.approx([3 / NUM_ENTITIES] * NUM_ENTITIES, abs=0.04)
     assert make_proposal("uniform", replacement=replacement).draw(3).representatives is None
+
+
+@pytest.mark.parametrize(("uniform", "expected"), [(1.0, 1.0), (0.8, 0.8), (0.5, 0.5)])
+def test_representatives_are_from_the_pool_as_far_as_it_is_uniform(uniform: float, expected: float) -> None:
+    proposal = FrequencyProposal(num_entities=10_000, answers=torch.arange(100), power=0.0, uniform=uniform)
+    pools = [proposal.draw(64, generator=seeded(seed)) for seed in range(100)]
+    shared = torch.stack([pool.ids == pool.representatives for pool in pools])
+    assert shared.float().mean().item() == pytest.approx(expected, abs=0.03)
 
 
 def test_results_do_not_keep_what_is_made_anew() -> None:

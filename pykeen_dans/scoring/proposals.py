@@ -18,7 +18,9 @@ entity with $M q(e) \geq 1$ comes once, for sure, and stands for itself; draws t
 With $\pi(e)$ for the number of times that an entity is expected to come, $w_j = -\log \pi(e_j)$.
 
 Regularisers do not know of weights. A pool that is not uniform has *representatives*, which they see in its place: as
-many entities, drawn uniformly.
+many entities, each of which is expected as often as any other, and as many of them from the pool as that allows. A draw
+is kept with a probability in proportion to what it stands for, and replaced by a uniform one otherwise. That they are
+from the pool matters to optimizers that adapt: what is regularized alone takes a whole step towards zero.
 """
 
 from __future__ import annotations
@@ -185,8 +187,11 @@ class _TableProposal(Proposal):
         places = torch.rand(size, device=device, generator=generator, dtype=torch.double)
         places = size * places if self.replacement else torch.arange(size, device=device) + places
         positions = torch.searchsorted(table.cumulated, places, right=True).clamp_max_(self.num_entities - 1)
-        representatives, _ = _spread(self.num_entities, size, device, generator)
-        return Pool(table.ids[positions], table.log_weights[positions], representatives=representatives)
+        ids, log_weights = table.ids[positions], table.log_weights[positions]
+        # by rejection: whatever its probability, an entity is drawn and kept as often as any other
+        kept = torch.rand(size, device=device, generator=generator).log() <= log_weights - table.log_weights.max()
+        others, _ = _spread(self.num_entities, size, device, generator)
+        return Pool(ids, log_weights, representatives=torch.where(kept, ids, others))
 
     def _make_table(self, size: int, device: torch.device) -> _Table:
         """Tell how often each entity is expected among so many draws; without replacement, once at most."""
