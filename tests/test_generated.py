@@ -230,8 +230,9 @@ def test_a_proposal_follows_the_bank() -> None:
     first_batch_pools = {side: proposal.draw(4) for side, proposal in loop._proposals.items()}
     assert len(first_batch_pools) == 2
     for proposal in loop._proposals.values():
-        expected = torch.full((num_entities,), 0.5 / num_entities)
-        expected[3] += 0.5
+        # a quarter more candidates than without
+        expected = torch.full((num_entities,), 0.8 / num_entities)
+        expected[3] += 0.2
         assert torch.allclose(proposal.probabilities(), expected)
 
 

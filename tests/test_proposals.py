@@ -298,24 +298,42 @@ class _Ids:
 
 def test_bank_proposal_follows_the_bank() -> None:
     """It is uniform until something is generated, counts only when something new was, and leaves no entity out."""
-    proposal, source = BankProposal(num_entities=NUM_ENTITIES, uniform=0.25), _Ids()
+    proposal, source = BankProposal(num_entities=NUM_ENTITIES, added=1.0), _Ids()
     proposal.follow(source)
-    proposal.draw(3)
+    proposal.draw(2)
     assert proposal.probabilities().tolist() == pytest.approx([1 / 6] * 6)
     source.version, source.now = 1, torch.tensor([[1, 1, -1], [1, 4, -1]])
     for _ in range(3):
-        proposal.draw(3)
+        proposal.draw(2)
     assert source.reads == 1
     counts = torch.tensor([0, 3, 0, 0, 1, 0]) / 4
-    assert proposal.probabilities().tolist() == pytest.approx((0.75 * counts + 0.25 / 6).tolist())
+    assert proposal.probabilities().tolist() == pytest.approx((0.5 * counts + 0.5 / 6).tolist())
+
+
+@given(
+    found=st.lists(st.integers(0, 49), min_size=1, max_size=200),
+    size=st.integers(1, 39),
+    added=st.floats(0, 4),
+    seed=st.integers(0, 9),
+)
+@settings(max_examples=50, deadline=None)
+def test_what_is_generated_takes_nothing_from_the_uniform_pool(
+    found: list[int], size: int, added: float, seed: int
+) -> None:
+    """However bad a generator is, no entity weighs more than in a uniform pool, and hence none comes less often."""
+    proposal, source = BankProposal(num_entities=50, added=added), _Ids()
+    source.version, source.now = 1, torch.tensor(found)
+    proposal.follow(source)
+    pool = proposal.draw(size, generator=seeded(seed))
+    assert len(pool.ids) == min(50, proposal.enlarge(size)) >= (1 + added) * size or len(pool.ids) == 50
+    assert pool.log_weights.max().item() <= math.log(50 / size) + 1.0e-5
 
 
 @pytest.mark.parametrize("size", [2, 3, 4, 5])
 def test_what_comes_for_sure_comes_once(size: int) -> None:
     """Draws that a likely entity does not need are left to others, of which some then come for sure, too."""
-    proposal, source = BankProposal(num_entities=NUM_ENTITIES, uniform=0.1), _Ids()
-    source.version, source.now = 1, torch.tensor([4] * 90 + [2] * 9 + [0])
-    proposal.follow(source)
+    answers = torch.tensor([4] * 90 + [2] * 9 + [0])
+    proposal = FrequencyProposal(num_entities=NUM_ENTITIES, answers=answers, power=1.0, uniform=0.1)
     random, counts, seen = seeded(0), torch.zeros(NUM_ENTITIES), dict[int, float]()
     for _ in range(4_000):
         pool = proposal.draw(size, generator=random)

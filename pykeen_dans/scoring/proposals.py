@@ -25,6 +25,7 @@ from the pool matters to optimizers that adapt: what is regularized alone takes 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple, Protocol
 
@@ -33,7 +34,13 @@ from class_resolver import ClassResolver
 from pykeen.typing import FloatTensor, LongTensor
 from torch import Tensor
 
-from ..utils.validation import validate_at_least, validate_between, validate_finite, validate_share
+from ..utils.validation import (
+    validate_at_least,
+    validate_between,
+    validate_finite,
+    validate_non_negative,
+    validate_share,
+)
 
 __all__ = [
     "BankProposal",
@@ -79,8 +86,8 @@ class Proposal(ABC):
     def draw(self, size: int, *, device: torch.device | str = "cpu", generator: torch.Generator | None = None) -> Pool:
         """Draw a pool.
 
-        :param size: the number of draws. If there are not more entities than that, the pool is all of them, with
-            weights of one.
+        :param size: the number of draws; some proposals add more. If there are not more entities than that, the pool is
+            all of them, with weights of one.
         :param device: the device on which to draw
         :param generator: the source of randomness, on the same device, default: the device's default generator
 
@@ -88,11 +95,20 @@ class Proposal(ABC):
 
         :raises ValueError: if the size is smaller than one
         """
-        validate_at_least("size", size, 1)
+        size = self.enlarge(validate_at_least("size", size, 1))
         if size >= self.num_entities:
             ids = torch.arange(self.num_entities, device=device)
             return Pool(ids, torch.zeros(self.num_entities, device=device), distinct=True)
         return self._draw(size, torch.device(device), generator)
+
+    def enlarge(self, size: int) -> int:
+        """Tell how many candidates there are in a pool of so many draws.
+
+        :param size: the number of draws that is asked for
+
+        :returns: the number of candidates, if there are more entities than that
+        """
+        return size
 
     @abstractmethod
     def _draw(self, size: int, device: torch.device, generator: torch.Generator | None) -> Pool:
@@ -258,28 +274,37 @@ class ProposedIds(Protocol):
 
 
 class BankProposal(_TableProposal):
-    """Entities are as probable as a generator proposes them for the queries of this side, mixed with the uniform one.
+    """Entities as a generator proposes them for the queries of this side, on top of a uniform pool.
 
-    What is generated for one query is likely to be hard for others, too. The bank is counted anew whenever something
-    new was generated; until then, the pool is a uniform one. It is our choice, and no part of any paper.
+    What is generated for one query is likely to be hard for others, too. There are ``added`` draws from the bank for
+    each uniform one. So whatever is generated, an entity is in the pool at least as often as without it, with a weight
+    at most as large: it is a better pool, if only by a little, at the price of being larger. The bank is counted anew
+    whenever something new was generated; until then, the pool is a uniform one. It is our choice, and no part of any
+    paper.
     """
 
     def __init__(
-        self, *, num_entities: int, answers: LongTensor | None = None, replacement: bool = False, uniform: float = 0.5
+        self, *, num_entities: int, answers: LongTensor | None = None, replacement: bool = False, added: float = 0.25
     ) -> None:
         """Initialize the proposal.
 
         :param num_entities: the number of entities
         :param answers: see :class:`Proposal`; they are not used
         :param replacement: see :class:`Proposal`
-        :param uniform: the share of the uniform distribution, larger than 0, since all entities have to be possible
+        :param added: the number of draws from the bank for each uniform one, by which the pool is larger
 
         :raises ValueError: if a value is invalid
         """
+        validate_non_negative("added", added)
+        uniform = 1 / (1 + added)
         super().__init__(num_entities=num_entities, answers=answers, replacement=replacement, uniform=uniform)
+        self.added = added
         self._source: ProposedIds | None = None
         self._counted = 0
         self._fill(torch.zeros(num_entities))
+
+    def enlarge(self, size: int) -> int:  # noqa: D102
+        return size + math.ceil(self.added * size)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the bank behind; a training names it anew."""

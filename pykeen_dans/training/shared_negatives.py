@@ -162,7 +162,8 @@ class SharedNegativesTrainingLoop(OrderedTrainingLoop):
     @property
     def pool_is_all(self) -> bool:
         """Whether the pool is all entities, rather than a sample of them."""
-        return all(self.num_shared >= proposal.num_entities for proposal in self._proposals.values())
+        proposals = self._proposals.values()
+        return all(proposal.enlarge(self.num_shared) >= proposal.num_entities for proposal in proposals)
 
     @property
     def reads_bank(self) -> bool:
