@@ -62,12 +62,13 @@ class GeneratedTrainingLoop(SharedNegativesTrainingLoop):
     """The loop of shared, corrected negatives, with generated candidates on top, coupled to the model.
 
     Subclasses name the sampler, and may choose how its candidates enter beside a pool of all entities. What is
-    generated enters through the pool, which is drawn from the bank: there it costs next to nothing in a step, and what
-    is estimated stays the same. Ids of each query (``num_own``) double the time of a step on a CPU, and a larger pool
-    gained more for it; vectors (``num_vectors``) change what is estimated, and gained on small, dense graphs alone.
-    Both are left out by default, but for graphs so small that the pool is all entities: there, unless a subclass says
-    otherwise, what is generated enters as ids of each query, which count once as they did anyway, so that it can be
-    looked at, and changes nothing but time.
+    generated enters through the pool, to which a quarter as many candidates from the bank are added: there it costs
+    next to nothing in a step, what is estimated stays the same, and no entity comes less often than without. Ids of
+    each query (``num_own``) double the time of a step on a CPU, and a larger pool gained more for it; vectors
+    (``num_vectors``) change what is estimated, and gained on small, dense graphs alone. Both are left out by default,
+    but for graphs so small that the pool is all entities: there, unless a subclass says otherwise, what is generated
+    enters as ids of each query, which count once as they did anyway, so that it can be looked at, and changes nothing
+    but time.
 
     :param kwargs: keyword-based parameters of :class:`SharedNegativesTrainingLoop`. Without a negative sampler, it is
         the one of this class. Without a proposal, it is ``"bank"``, or ``"uniform"`` with ids or vectors.
