@@ -50,7 +50,7 @@ CASES: Mapping[str, tuple[MakeLoop, dict[str, Any]]] = {
     ),
     "dans-kgc loop": (functools.partial(make_loop, cls=DANSKGCTrainingLoop, num_vectors=2), WORK),
     "dans loop": (functools.partial(make_loop, cls=DANSTrainingLoop, negative_sampler="dans"), WORK),
-    # with less than all entities, the pool is drawn from the bank
+    # with less than all entities, candidates of the bank are added to the pool
     "pool of the bank": (functools.partial(make_loop, cls=DANSKGCTrainingLoop, num_shared=4), WORK),
     "dhns loop": (functools.partial(make_loop, cls=DHNSTrainingLoop, negative_sampler="dhns"), WORK),
     "curriculum loop": (functools.partial(make_loop, cls=CurriculumTrainingLoop, eta=0.3), WORK),

@@ -78,7 +78,7 @@ def test_short_form(name: str, sampler: str, cls: type) -> None:
         ({}, 0, 4),
         (dict(negative_sampler="dans"), 0, 4),
         (dict(negative_sampler_kwargs=dict(share=0.25)), 0, 4),
-        # a pool that is a sample is drawn from the bank
+        # to a pool that is a sample, those of the bank are added
         (dict(num_shared=5), 0, 0),
         # who asks for something gets nothing else
         (dict(num_own=3), 3, 0),
@@ -97,7 +97,7 @@ def test_where_candidates_of_dans_enter(options: dict[str, Any], num_own: int, n
     model = model_resolver.make(options.pop("model", "DistMult"), embedding_dim=8, triples_factory=factory)
     loop = DANSTrainingLoop(model=model, triples_factory=factory, **options)
     assert (loop.num_own, loop.num_vectors) == (num_own, num_vectors)
-    # a pool is drawn from the bank, unless something else is asked for
+    # candidates of the bank are added to a pool, unless something else is asked for
     is_asked = options.get("num_own", 0) + options.get("num_vectors", 0) > 0
     assert {type(proposal) for proposal in loop._proposals.values()} == {UniformProposal if is_asked else BankProposal}
 

@@ -97,22 +97,29 @@ def levels(folder: pathlib.Path, *, recipes: Sequence[str], variants: Sequence[s
     return list_table(dict(zip(frame.index, frame.to_numpy().tolist(), strict=True)), [*frame.columns], "negatives")
 
 
+def _training(row: Mapping[str, Any]) -> tuple[str, int, int]:
+    """Tell whose seed and length a training shares; ``*`` in the name of a variant is not part of the length."""
+    return row["recipe"], row["seed"], round(row["num_epochs"] / float(row["variant"].partition("*")[2] or 1))
+
+
 def gains(folder: pathlib.Path, *, recipes: Sequence[str], variants: Sequence[str]) -> str:
-    """Show what is gained on the first variant in the same race, by validation triples, and at what cost."""
+    """Show what is gained on the first variant, by validation triples, and at what cost where both took turns."""
     # fewer epochs are those of all of them; further overrides are other trials
     rows = [row for row in load(folder / "trials.jsonl") if {*row["overrides"]} <= {"training_kwargs"}]
     rows = [row for row in rows if row["recipe"] in recipes and is_present(row)]
-    bases = {row["run"]: row for row in rows if row["variant"] == variants[0]}
+    bases = {key: row for row in rows if row["variant"] == variants[0] for key in (row["run"], _training(row))}
 
     def cell(recipe: str, variant: str) -> str:
-        pairs = [(row, bases[row["run"]]) for row in rows if (row["recipe"], row["variant"]) == (recipe, variant)]
+        found = [row for row in rows if (row["recipe"], row["variant"]) == (recipe, variant)]
+        keys = [(row, row["run"] if row["run"] in bases else _training(row)) for row in found]
+        pairs = [(row, bases[key]) for row, key in keys if key in bases]
         if not pairs:
             return _NOTHING
         if variant == variants[0]:
-            return spread(pd.Series([row["valid_mrr"] for row, _ in pairs]))
+            return spread(pd.Series([row["valid_mrr"] for row in found]))
         gain = np.mean([row["valid_mrr"] - base["valid_mrr"] for row, base in pairs])
-        cost = np.mean([row["seconds"] / base["seconds"] for row, base in pairs])
-        return f"{number(gain, sign='+')}, {cost:.2f} ×"
+        costs = [row["seconds"] / base["seconds"] for row, base in pairs if row["run"] == base["run"]]
+        return number(gain, sign="+") + (f", {np.mean(costs):.2f} ×" if costs else "")
 
     lines = {label(variant): [cell(recipe, variant) for recipe in recipes] for variant in variants}
     return list_table(lines, [title_of(recipe.partition("-")[0]) for recipe in recipes], "negatives")
