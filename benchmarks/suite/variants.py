@@ -112,13 +112,13 @@ VARIANTS: dict[str, Variant] = {
     "dhns": _live(HIERARCHICAL, "dhns, triples alone"),
     "dans_kgc-alone": _own(KGC, "dans_kgc, not coupled to the model"),
     # generated candidates on top of 256 shared ones: through the pool, as ids of each query, as vectors
-    "loop-dans_kgc": _softmax("dans-kgc", "256 + 64 drawn from dans_kgc", num_shared=256),
-    "loop-dans": _softmax("dans", "256 + 64 drawn from dans", num_shared=256),
-    "loop-dhns": _softmax("dhns", "256 + 64 drawn from dhns", num_shared=256),
+    "loop-dans_kgc": _softmax("dans-kgc", "256 + 64 of dans_kgc", num_shared=256),
+    "loop-dans": _softmax("dans", "256 + 64 of dans", num_shared=256),
+    "loop-dhns": _softmax("dhns", "256 + 64 of dhns", num_shared=256),
     "loop-dhns-text": _softmax(
-        "dhns", "256 + 64 drawn from dhns, texts", sampler={"modalities": _TEXTS}, num_shared=256
+        "dhns", "256 + 64 of dhns, texts", sampler={"modalities": _TEXTS}, num_shared=256
     ),
-    "loop-prior": _softmax("dans-kgc", "256 + 64 drawn from prior", sampler={"generator": "prior"}, num_shared=256),
+    "loop-prior": _softmax("dans-kgc", "256 + 64 of prior", sampler={"generator": "prior"}, num_shared=256),
     "loop-vectors": _softmax("dans-kgc", "256 + vectors of the diffusion", **_FOUR),
     "loop-dans-vectors": _softmax("dans", "256 + vectors of the GAN", **_FOUR),
     "loop-near": _softmax("dans", "256 + vectors near the kept entity", sampler=_NEAR_SAMPLER | _NEAR, **_FOUR),
