@@ -395,9 +395,8 @@ def test_all_slots_are_alike_for_the_measurement(monkeypatch: pytest.MonkeyPatch
     seen: list[int] = []
 
     def watch(**kwargs: Any) -> torch.Tensor:
-        # true answers are measured, too, one for each query, and the bank, in which there is nothing yet
-        if kwargs["candidates"].shape[1] > 1 and (kwargs["candidates"] >= 0).all():
-            seen.extend(kwargs["candidates"].flatten().tolist())
+        # what is made comes first, then the bank, in which there is nothing yet, and true answers
+        seen.extend(kwargs["candidates"].unflatten(1, (4, 3, -1))[:, :, 0].flatten().tolist())
         return torch.zeros(kwargs["candidates"].shape)
 
     monkeypatch.setattr("pykeen_dans.engine.steering.rank_percentiles", watch)

@@ -300,9 +300,12 @@ class GenerationEngine:
         slots = torch.randperm(self.settings.num_slots, generator=self.random)[:_STEERING_SLOTS]
         ids = self.propose(queries.rows)[..., slots]
         in_bank = self.bank.ids[self.bank.rows(queries.rows)][..., slots].long()
-        measured, banked, ((of_answers,),) = (
-            self.percentiles(model, queries.rows, each) for each in (ids, in_bank, answers[:, None, None, None])
-        )
+        known = answers[:, None, None, None].expand(*ids.shape[:2], 1, ids.shape[-1])
+        # at once, since the entities that they are compared with are scored once, then
+        medians = self.percentiles(model, queries.rows, torch.cat([ids, in_bank, known], dim=2))
+        num_sources, of_answers = ids.shape[2], medians[0][-1]
+        measured = [of_band[:num_sources] for of_band in medians]
+        banked = [of_band[num_sources:-1] for of_band in medians]
         if (has_learned := of_answers < _LEARNED) and move:
             self.steering.update(measured, generator, banked=banked)
         else:

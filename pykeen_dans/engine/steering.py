@@ -116,10 +116,11 @@ def rank_percentiles(
     scores = score_candidates(model, queries, combined)
     competitors, own = scores[:, : len(pool)], scores[:, len(pool) :]
     valid = ~index.known(queries.rows, pool)
-    higher = (competitors[:, None, :] > own[:, :, None]) & valid[:, None, :]
-    equal = (competitors[:, None, :] == own[:, :, None]) & valid[:, None, :]
-    count = valid.sum(dim=1).clamp(min=1)
-    percentile = (higher.sum(dim=-1) + 0.5 * equal.sum(dim=-1)) / count[:, None]
+    # what does not count comes last, and what is no number is higher than nothing
+    ordered = competitors.nan_to_num(nan=-math.inf).masked_fill(~valid, math.inf).sort(dim=1).values
+    lower, not_higher = (torch.searchsorted(ordered, own.contiguous(), right=right) for right in (False, True))
+    count = valid.sum(dim=1, keepdim=True)
+    percentile = (count - 0.5 * (lower + not_higher)).clamp(min=0) / count.clamp(min=1)
     return percentile.masked_fill(~present, math.nan)
 
 

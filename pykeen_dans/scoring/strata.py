@@ -125,6 +125,8 @@ def _is_among(pool: Pool, others: LongTensor) -> BoolTensor:
 
     :returns: shape: ``(batch_size, num_shared)``
     """
+    if others.shape[1] == 1 and not pool.distinct:
+        return pool.ids == others
     # searching costs the logarithm of the size of the pool for each of the others, comparing all pairs its size
     values, order = pool.ids.sort()
     size = len(values)
@@ -134,4 +136,8 @@ def _is_among(pool: Pool, others: LongTensor) -> BoolTensor:
     mask = torch.zeros((len(others), size + 1), dtype=torch.bool, device=others.device)
     mask.scatter_(dim=-1, index=place, value=True)
     # the search ends at the first of equal ids, which stands for all of them
-    return mask[:, :size] if pool.distinct else mask[:, torch.searchsorted(values, pool.ids)]
+    return (
+        mask[:, :size]
+        if pool.distinct
+        else mask.gather(1, torch.searchsorted(values, pool.ids).expand(len(others), -1))
+    )
