@@ -115,9 +115,7 @@ VARIANTS: dict[str, Variant] = {
     "loop-dans_kgc": _softmax("dans-kgc", "256 + 64 of dans_kgc", num_shared=256),
     "loop-dans": _softmax("dans", "256 + 64 of dans", num_shared=256),
     "loop-dhns": _softmax("dhns", "256 + 64 of dhns", num_shared=256),
-    "loop-dhns-text": _softmax(
-        "dhns", "256 + 64 of dhns, texts", sampler={"modalities": _TEXTS}, num_shared=256
-    ),
+    "loop-dhns-text": _softmax("dhns", "256 + 64 of dhns, texts", sampler={"modalities": _TEXTS}, num_shared=256),
     "loop-prior": _softmax("dans-kgc", "256 + 64 of prior", sampler={"generator": "prior"}, num_shared=256),
     "loop-vectors": _softmax("dans-kgc", "256 + vectors of the diffusion", **_FOUR),
     "loop-dans-vectors": _softmax("dans", "256 + vectors of the GAN", **_FOUR),
