@@ -27,6 +27,7 @@ from ..training.generated import is_generated
 from ..training.loops import CurriculumTrainingLoop
 from ..training.shared_negatives import SharedNegativesTrainingLoop
 from ..utils.frames import triples_factory_in_use, within_training
+from ..utils.private import finished_epochs
 from ..utils.triples import as_trained
 from ..utils.validation import lookup_by_name
 from .saved import read_directory
@@ -166,10 +167,10 @@ def sampler_of(
         return coupling.sampler
     factory = _needed(triples_factory or triples_factory_in_use(), source)
     if is_generated(source.negative_sampler):
-        kwargs.setdefault("horizon", max(1, source._epoch))
+        kwargs.setdefault("horizon", max(1, finished_epochs(source)))
     made = _make(source.negative_sampler, kwargs, factory, None)
     if isinstance(made, GeneratedNegativeSampler):
-        made.seen.reset(source._epoch * made.num_triples)
+        made.seen.reset(finished_epochs(source) * made.num_triples)
     return made
 
 

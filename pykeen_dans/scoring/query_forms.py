@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 import torch
 from pykeen.models import ERModel, Model
@@ -25,6 +25,7 @@ from pykeen.typing import LABEL_HEAD, LABEL_TAIL, FloatTensor, InductiveMode, Lo
 from pykeen.utils import get_batchnorm_modules
 
 from ..utils.models import keeping_statistics, not_regularizing, regularizers_of
+from ..utils.private import has_plain_scores
 from ..utils.validation import validate_at_least, validate_choice
 from .bilinear import BILINEAR_FORMS
 from .distance import DISTANCE_FORMS
@@ -83,13 +84,6 @@ def _wrapped_form(interaction: Interaction[Any, Any, Any], side: Target) -> Quer
     return None
 
 
-def _has_representations(model: Model) -> TypeGuard[ERModel[Any, Any, Any]]:
-    """Return whether scores of the model are what its interaction makes of its representations, and nothing else."""
-    return isinstance(model, ERModel) and all(
-        getattr(type(model), name) is getattr(ERModel, name) for name in ("score_t", "score_h", "_get_representations")
-    )
-
-
 def scores_vectors(model: Model) -> bool:
     """Tell whether vectors of no entity can be scored, in the place of those of an entity.
 
@@ -97,7 +91,7 @@ def scores_vectors(model: Model) -> bool:
 
     :returns: whether it has one vector for each entity, and its scores are what its interaction makes of them
     """
-    return _has_representations(model) and len(model.entity_representations) == 1
+    return has_plain_scores(model) and len(model.entity_representations) == 1
 
 
 def form_names(model: Model) -> Mapping[Target, str]:
@@ -107,7 +101,7 @@ def form_names(model: Model) -> Mapping[Target, str]:
 
     :returns: the names of the forms of both sides
     """
-    if not _has_representations(model):
+    if not has_plain_scores(model):
         return dict.fromkeys(SIDES, "model")
     return {side: query_form(model.interaction, side).name for side in SIDES}
 
@@ -144,7 +138,7 @@ def score_candidates(
                 f"slice_size={slice_size} is impossible for {type(model).__name__}, whose batch normalisation "
                 f"({len(modules)} modules) needs all scores at once; leave slice_size out, or make batches smaller."
             )
-    if not _has_representations(model):
+    if not has_plain_scores(model):
         return {
             side: _score_by_model(model, positives, side=side, candidates=choice, mode=mode, slice_size=slice_size)
             for side, choice in candidates.items()

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from pykeen.models import ERModel
-from pykeen.nn import Embedding, Representation
+from pykeen.nn import Representation
 from pykeen.typing import LABEL_HEAD, LABEL_TAIL, FloatTensor, InductiveMode, LongTensor, MappedTriples, Target
 
 from ..utils.models import keeping_statistics, not_regularizing, regularizers_of
+from ..utils.private import entity_representations_of, is_table, look_up
 
 __all__ = [
     "SIDES",
@@ -92,7 +93,7 @@ class TripleRepresentations:
         :param candidates: the candidates of each side
         :param mode: the inductive mode, or None if the model is transductive
         """
-        entities = model._get_entity_representations_from_inductive_mode(mode=mode)
+        entities = entity_representations_of(model, mode)
         interaction = model.interaction
         indices = {LABEL_HEAD: interaction.head_indices, LABEL_TAIL: interaction.tail_indices}
         wanted = [_Wanted(positives[:, 0], LABEL_HEAD), _Wanted(positives[:, 2], LABEL_TAIL)]
@@ -153,9 +154,9 @@ def _look_up(representation: Representation, wanted: Sequence[_Wanted]) -> list[
 
     :returns: the representations, in the same order
     """
-    if len(wanted) < 2 or not _is_table(representation):
+    if len(wanted) < 2 or not is_table(representation):
         return [_compute(representation, each) for each in wanted]
-    flat = representation._plain_forward(indices=torch.cat([each.ids.reshape(-1) for each in wanted]))
+    flat = look_up(representation, torch.cat([each.ids.reshape(-1) for each in wanted]))
     parts = [
         part.view(*each.ids.shape, *representation.shape)
         for part, each in zip(flat.split([each.ids.numel() for each in wanted]), wanted, strict=True)
@@ -178,14 +179,3 @@ def _compute(representation: Representation, wanted: _Wanted) -> FloatTensor:
             stack.enter_context(keeping_statistics(representation))
         vectors: FloatTensor = representation(indices=wanted.ids)
     return vectors
-
-
-def _is_table(representation: Representation) -> bool:
-    """Return whether a representation is looked up in a table, without anything that depends on other ids."""
-    return (
-        isinstance(representation, Embedding)
-        and type(representation).forward is Representation.forward
-        and type(representation)._plain_forward is Embedding._plain_forward
-        and representation.normalizer is None
-        and not representation.unique
-    )

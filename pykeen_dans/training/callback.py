@@ -24,6 +24,7 @@ from ..engine.settings import UpdateBudget
 from ..sampling.base import GeneratedNegativeSampler
 from ..space import EntitySpace, NonFiniteSpaceError, UnsupportedModelError, live_space
 from ..utils.frames import innermost_local, is_continued, num_epochs_of_training
+from ..utils.private import finished_epochs
 from ..utils.validation import validate_at_least, validate_flag, validate_non_negative, validate_share
 from .resuming import coupling_in_use, keep_with, take_saved
 from .vector_loss import VectorLoss
@@ -140,13 +141,13 @@ class CurriculumTrainingCallback(TrainingCallback):
             )
         self.horizon = horizon
         # epochs are finished already when a training is resumed
-        progress = training_loop._epoch / self.horizon
+        progress = finished_epochs(training_loop) / self.horizon
         saved = take_saved(training_loop.optimizer)
         if saved is None and (known := coupling_in_use(training_loop)) is not None:
             self.coupling = _couple(training_loop, known)
             known.advance(progress)
             return
-        begin = self.fill if training_loop._epoch and is_continued() else None
+        begin = self.fill if finished_epochs(training_loop) and is_continued() else None
         coupling = Coupling(progress=progress, saved=saved, device=training_loop.device, begin=begin)
         self.coupling = _couple(training_loop, coupling)
 

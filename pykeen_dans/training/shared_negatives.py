@@ -30,6 +30,8 @@ from ..scoring.representations import SIDES, Candidates
 from ..scoring.strata import OwnCandidates, weigh_candidates
 from ..scoring.subsampling import SUBSAMPLINGS, Subsampling, query_weights
 from ..utils.frames import triples_factory_in_use
+from ..utils.private import num_entities_of
+from ..utils.triples import as_trained
 from ..utils.validation import (
     make_by_name,
     validate_at_least,
@@ -233,8 +235,8 @@ class SharedNegativesTrainingLoop(OrderedTrainingLoop):
 
     def _make_proposals(self, triples_factory: CoreTriplesFactory) -> Mapping[Target, Proposal]:
         """Make the proposal of each side for some training triples."""
-        mapped_triples = triples_factory._add_inverse_triples_if_necessary(triples_factory.mapped_triples)
-        num_entities = self.model._get_entity_len(mode=self.mode)
+        mapped_triples = as_trained(triples_factory)
+        num_entities = num_entities_of(self.model, self.mode)
         given = validate_mapping("proposal_kwargs", self.proposal_kwargs)
         kwargs = {"replacement": self.replacement, **given, "num_entities": num_entities}
         return {

@@ -24,7 +24,8 @@ from ..engine.engine import GenerationEngine
 from ..graph import HEAD, TAIL
 from ..space.combination import RotationCombination, TranslationCombination, combination_for
 from ..utils.logs import warn_once
-from ..utils.models import forget_cached_vectors, keeping_statistics, representations_of
+from ..utils.models import forget_cached_vectors, keeping_statistics
+from ..utils.private import representations_of
 from ..utils.validation import (
     validate_at_least,
     validate_choice,

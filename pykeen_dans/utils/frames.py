@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 from pykeen.triples import CoreTriplesFactory
 from pykeen.typing import MappedTriples
 
+from .private import finished_epochs
+
 __all__ = [
     "entity_labels",
     "innermost_local",
@@ -140,8 +142,7 @@ def positives_seen_by_training(num_triples: int) -> int:
     batch_size = innermost_local("batch_size", int, functions=_TRAINING)
     if batch_size is not None and innermost_local("drop_last", bool, functions=_TRAINING):
         num_triples -= num_triples % batch_size
-    seen: int = loop._epoch * num_triples
-    return seen
+    return finished_epochs(loop) * num_triples
 
 
 def shows_progress() -> bool:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from pykeen.typing import LongTensor
 from torch import nn
 
 __all__ = [
@@ -16,11 +15,10 @@ __all__ = [
     "keeping_statistics",
     "not_regularizing",
     "regularizers_of",
-    "representations_of",
 ]
 
 if TYPE_CHECKING:
-    from pykeen.models import ERModel, Model
+    from pykeen.models import Model
     from pykeen.regularizers import Regularizer
 
 
@@ -109,17 +107,3 @@ def not_regularizing(module: nn.Module) -> Iterator[None]:
     finally:
         for part in active:
             part.training = True
-
-
-def representations_of(model: ERModel[Any, Any, Any], triples: LongTensor) -> tuple[Any, Any, Any]:
-    """Look up the vectors of heads, relations and tails, as the model's own scores do.
-
-    PyKEEN 1.11 has no public way to them.
-
-    :param model: the model
-    :param triples: shape: (..., 3)
-
-    :returns: what the model's interaction takes for heads, relations and tails
-    """
-    head, relation, tail = triples.unbind(dim=-1)
-    return model._get_representations(h=head, r=relation, t=tail, mode=None)
