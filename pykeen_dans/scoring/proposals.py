@@ -164,6 +164,8 @@ class _Table(NamedTuple):
     cumulated: FloatTensor
     #: The logarithm of what each of them stands for if it comes, shape: ``(num_entities,)``
     log_weights: FloatTensor
+    #: The largest of these, a scalar
+    largest: FloatTensor
 
 
 class _TableProposal(Proposal):
@@ -205,7 +207,7 @@ class _TableProposal(Proposal):
         positions = torch.searchsorted(table.cumulated, places, right=True).clamp_max_(self.num_entities - 1)
         ids, log_weights = table.ids[positions], table.log_weights[positions]
         # by rejection: whatever its probability, an entity is drawn and kept as often as any other
-        kept = torch.rand(size, device=device, generator=generator).log() <= log_weights - table.log_weights.max()
+        kept = torch.rand(size, device=device, generator=generator).log() <= log_weights - table.largest
         others, _ = _spread(self.num_entities, size, device, generator)
         return Pool(ids, log_weights, representatives=torch.where(kept, ids, others))
 
@@ -222,7 +224,8 @@ class _TableProposal(Proposal):
         ids = certain.to(torch.uint8).argsort(descending=True, stable=True)
         cumulated = expected[ids].cumsum(dim=0)
         log_weights = -expected[ids].log().to(torch.get_default_dtype())
-        return _Table(ids.to(device), (cumulated * (size / cumulated[-1])).to(device), log_weights.to(device))
+        cumulated = cumulated * (size / cumulated[-1])
+        return _Table(*(part.to(device) for part in (ids, cumulated, log_weights, log_weights.max())))
 
 
 class FrequencyProposal(_TableProposal):
