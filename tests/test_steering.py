@@ -123,6 +123,22 @@ def test_entities_that_tie_are_in_the_middle() -> None:
     assert (percentiles == 0.5).all()
 
 
+def test_what_is_no_number_is_higher_than_nothing() -> None:
+    """A model that has diverged says nothing of hardness, and breaks nothing."""
+    model, num_entities = make_model("DistMult"), nations().num_entities
+    with torch.no_grad():
+        model.entity_representations[0]._embeddings.weight[3] = math.nan
+    percentiles = rank_percentiles(
+        model=model,
+        index=nations_index(),
+        queries=(queries := some_queries(6)),
+        candidates=torch.arange(num_entities).expand(6, -1),
+        random=seeded(),
+    )
+    assert (percentiles[:, 3] == 0).all()
+    assert ((0 <= percentiles) & (percentiles < 1))[queries.kept != 3].all()
+
+
 def test_a_pool_stands_for_all_entities() -> None:
     num_entities = 2000
     factory = nations()

@@ -300,19 +300,16 @@ class GenerationEngine:
         slots = torch.randperm(self.settings.num_slots, generator=self.random)[:_STEERING_SLOTS]
         ids = self.propose(queries.rows)[..., slots]
         in_bank = self.bank.ids[self.bank.rows(queries.rows)][..., slots].long()
-        known = answers[:, None, None, None].expand(*ids.shape[:2], 1, ids.shape[-1])
-        # at once, since the entities that they are compared with are scored once, then
-        medians = self.percentiles(model, queries.rows, torch.cat([ids, in_bank, known], dim=2))
-        num_sources, of_answers = ids.shape[2], medians[0][-1]
-        measured = [of_band[:num_sources] for of_band in medians]
-        banked = [of_band[num_sources:-1] for of_band in medians]
+        measured, banked, ((of_answers,),) = self.percentiles(
+            model, queries.rows, ids, in_bank, answers[:, None, None, None]
+        )
         if (has_learned := of_answers < _LEARNED) and move:
             self.steering.update(measured, generator, banked=banked)
         else:
             self.steering.note(measured, banked, has_learned=has_learned)
 
-    def percentiles(self, model: Model, rows: LongTensor, ids: LongTensor) -> list[list[float]]:
-        """Measure the hardness of ids, see :func:`~pykeen_dans.engine.steering.median_percentiles`."""
+    def percentiles(self, model: Model, rows: LongTensor, *ids: LongTensor) -> list[list[list[float]]]:
+        """Measure the hardness of several ids, see :func:`~pykeen_dans.engine.steering.median_percentiles`."""
         return median_percentiles(
             model=model, index=self.index, queries=self.index.select(rows), ids=ids, random=self.random
         )

@@ -125,25 +125,27 @@ def rank_percentiles(
 
 
 def median_percentiles(
-    *, model: Model, index: QueryIndex, queries: QueryBatch, ids: LongTensor, random: torch.Generator
-) -> list[list[float]]:
-    """Measure the hardness of ids.
+    *, model: Model, index: QueryIndex, queries: QueryBatch, ids: Sequence[LongTensor], random: torch.Generator
+) -> list[list[list[float]]]:
+    """Measure the hardness of several ids at once, such that what they are compared with is scored once.
 
     :param model: the model under training
     :param index: the queries with their known answers
     :param queries: n queries
-    :param ids: shape: (n, num_bands, num_sources, k) entity ids, -1 for none
+    :param ids: shapes: (n, num_bands, num_sources, k), which may differ, entity ids, -1 for none
     :param random: the source of randomness, on the CPU
 
-    :returns: for each band and source the median rank percentile, NaN without candidates. The median, since a few
-        candidates that miss by far are harmless, and would hide how hard most of them are.
+    :returns: for each of the ids, and each band and source of them, the median rank percentile, NaN without candidates.
+        The median, since a few candidates that miss by far are harmless, and would hide how hard most of them are.
     """
-    flat = rank_percentiles(
-        model=model, index=index, queries=queries, candidates=ids.flatten(start_dim=1), random=random
-    )
-    by_band = flat.view(ids.shape).permute(1, 2, 0, 3).flatten(start_dim=2)
-    medians: list[list[float]] = by_band.nanmedian(dim=-1).values.tolist()
-    return medians
+    flat = [each.flatten(start_dim=1) for each in ids]
+    ranks = rank_percentiles(
+        model=model, index=index, queries=queries, candidates=torch.cat(flat, dim=1), random=random
+    ).split([each.shape[1] for each in flat], dim=1)
+    by_band = [
+        part.reshape(each.shape).permute(1, 2, 0, 3).flatten(start_dim=2) for part, each in zip(ranks, ids, strict=True)
+    ]
+    return [part.nanmedian(dim=-1).values.tolist() for part in by_band]
 
 
 class HardnessSteering:

@@ -126,6 +126,7 @@ def _is_among(pool: Pool, others: LongTensor) -> BoolTensor:
     :returns: shape: ``(batch_size, num_shared)``
     """
     if others.shape[1] == 1 and not pool.distinct:
+        # what searching has to do for ids that come twice takes longer than comparing
         return pool.ids == others
     # searching costs the logarithm of the size of the pool for each of the others, comparing all pairs its size
     values, order = pool.ids.sort()

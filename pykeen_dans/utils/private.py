@@ -4,6 +4,7 @@ They are those of PyKEEN 1.11.1, which has no public way to any of this. What th
 listed in the documentation of the architecture.
 """
 
+# what is needed of PyKEEN is imported late, since it may be half imported by now
 from __future__ import annotations
 
 from collections.abc import Sequence
