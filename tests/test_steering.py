@@ -136,7 +136,7 @@ def test_what_is_no_number_is_higher_than_nothing() -> None:
         random=seeded(),
     )
     assert (percentiles[:, 3] == 0).all()
-    assert ((0 <= percentiles) & (percentiles < 1))[queries.kept != 3].all()
+    assert ((percentiles >= 0) & (percentiles < 1))[queries.kept != 3].all()
 
 
 def test_a_pool_stands_for_all_entities() -> None:
